@@ -1,0 +1,171 @@
+"""The bilingual dictionary: pairs of like meaning, some seen in training, the rest held out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO, cast
+
+import torch
+from torch import Tensor
+
+from hf_alignmlm.files import read_json, write_text
+
+Pieces = tuple[int, ...]
+Pair = tuple[Pieces, Pieces]
+
+DICTIONARY_FILE = "dictionary.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BilingualDictionary:
+    """Pairs (original, derived) of token-id sequences, drawn once with a seed and saved.
+
+    An artifact rather than a draw of the model's: every process and every later load has the same
+    pairs. `seen` pairs train; `heldout` pairs only measure. `skipped` counts the unusable lines of
+    the file it came from.
+    """
+
+    seen: tuple[Pair, ...]
+    heldout: tuple[Pair, ...] = ()
+    fraction: float = 1.0
+    seed: int = 0
+    skipped: int = field(default=0, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.seen) + len(self.heldout)
+
+    @classmethod
+    def from_pairs(
+        cls,
+        pairs: Iterable[tuple[Sequence[int] | int, Sequence[int] | int]],
+        *,
+        fraction: float = 1.0,
+        seed: int = 0,
+        skipped: int = 0,
+    ) -> BilingualDictionary:
+        """Draw `fraction` (0 to 1) of the pairs, without replacement, as seen; the rest is held out.
+
+        All translations of an original word fall on the same side, or a held-out pair's original
+        would be a seen one. Raises `ValueError` for a fraction outside 0 to 1 or no pairs at all.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"dictionary_fraction must lie between 0 and 1, not {fraction}")
+        unique = list(dict.fromkeys((_pieces(a), _pieces(b)) for a, b in pairs))
+        if not unique:
+            raise ValueError("a dictionary needs at least one pair")
+        originals = sorted({original for original, _ in unique})
+        random.Random(f"dictionary/{seed}").shuffle(originals)
+        chosen = set(originals[: math.floor(fraction * len(originals) + 0.5)])
+        return cls(
+            tuple(pair for pair in unique if pair[0] in chosen),
+            tuple(pair for pair in unique if pair[0] not in chosen),
+            fraction,
+            seed,
+            skipped,
+        )
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        encode: Callable[[str], Sequence[int]],
+        *,
+        unknown_id: int | None = None,
+        fraction: float = 1.0,
+        seed: int = 0,
+    ) -> BilingualDictionary:
+        """Read a two-column text file of word pairs, parted by a tab or, without one, white space.
+
+        `encode` turns a word (or a tab-parted phrase) into token ids. A line that does not have two
+        columns, or a word that the vocabulary does not know, is skipped and counted; a file with no
+        usable line is a `ValueError`.
+        """
+        pairs: list[Pair] = []
+        skipped = 0
+        with _open(path) as stream:
+            try:
+                for line in filter(None, map(str.strip, stream)):
+                    columns = line.split("\t") if "\t" in line else line.split()
+                    ids = [tuple(encode(column.strip())) for column in columns]
+                    usable = len(ids) == 2 and all(i and unknown_id not in i for i in ids)
+                    pairs += [cast(Pair, tuple(ids))] * usable
+                    skipped += not usable
+            except UnicodeDecodeError:
+                raise ValueError(f"{path} is not UTF-8 text: convert it first") from None
+        if not pairs:
+            raise ValueError(
+                f"{path} has no usable line (of {skipped}): give two words a line, tab or white "
+                "space between, that the tokenizer's vocabulary can spell"
+            )
+        return cls.from_pairs(pairs, fraction=fraction, seed=seed, skipped=skipped)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the dictionary beside a checkpoint, as `dictionary.json`."""
+        head = {"version": FORMAT_VERSION, "fraction": self.fraction, "seed": self.seed}
+        data = head | {"seen": self.seen, "heldout": self.heldout}
+        write_text(Path(directory) / DICTIONARY_FILE, json.dumps(data) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> BilingualDictionary:
+        """Read the dictionary that lies in a folder, or is this file."""
+        path = Path(path) / DICTIONARY_FILE if Path(path).is_dir() else Path(path)
+        data = read_json(path)
+        try:
+            if data["version"] != FORMAT_VERSION:
+                raise ValueError(f"version {data['version']}, not {FORMAT_VERSION}")
+            seen, heldout = (
+                tuple((_pieces(a), _pieces(b)) for a, b in data[name])
+                for name in ("seen", "heldout")
+            )
+            return cls(seen, heldout, data["fraction"], data["seed"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a dictionary of this library: {error}") from None
+
+    def single_piece_pairs(self) -> list[tuple[int, int]]:
+        """The seen pairs of one piece each, which dict-mlm can swap in place."""
+        return [(a[0], b[0]) for a, b in self.seen if len(a) == len(b) == 1]
+
+
+def _open(path: str | Path) -> TextIO:
+    if Path(path).suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8")
+    return open(path, encoding="utf-8")
+
+
+def _pieces(word: Sequence[int] | int) -> Pieces:
+    return (word,) if isinstance(word, int) else tuple(word)
+
+
+class WordPieces(torch.nn.Module):
+    """Words as bags of pieces: the mean of the embeddings of each word's pieces.
+
+    Buffers are not persistent, so a checkpoint stays plain; they move with the model that owns them.
+    """
+
+    pieces: Tensor
+    offsets: Tensor | None
+
+    def __init__(self, words: Sequence[Pieces]):
+        super().__init__()
+        pieces = torch.tensor([piece for word in words for piece in word], dtype=torch.long)
+        lengths = torch.tensor([0, *map(len, words)][:-1]) if words else torch.zeros(0)
+        single = len(pieces) == len(words)
+        self.register_buffer("pieces", pieces, persistent=False)
+        self.register_buffer(
+            "offsets", None if single else lengths.cumsum(0).long(), persistent=False
+        )
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """[vocabulary, d] embeddings to [words, d]."""
+        if self.offsets is None:
+            return embeddings.index_select(0, self.pieces)
+        return torch.nn.functional.embedding_bag(
+            self.pieces, embeddings, self.offsets, mode="mean"
+        )

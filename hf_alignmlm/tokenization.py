@@ -1,0 +1,200 @@
+"""One WordPiece vocabulary for two languages: a derived token's id is its original's id + V."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from hf_alignmlm.languages import SyntheticLanguage, is_punctuation, spelling
+
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+CONTINUATION = "##"
+MAX_ALPHABET = 1000
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, *, lowercase: bool = False, model_max_length: int = 512
+) -> PreTrainedTokenizerFast:
+    """Train a WordPiece tokenizer, cased unless told otherwise; the same texts give the same ids.
+
+    The vocabulary may be smaller than `vocab_size` where the texts do not fill it. Raises
+    `ValueError` for a `vocab_size` that does not hold the special tokens and the characters.
+    """
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    counts: Counter[str] = Counter()
+
+    def counted() -> Iterable[str]:
+        for text in texts:
+            counts.update(tokenizer.normalizer.normalize_str(text))
+            yield text
+
+    texts = list(counted())
+    characters = [c for c, n in counts.most_common(MAX_ALPHABET) if not c.isspace() and n > 1]
+    # The trainer numbers characters in the order of a hash and breaks ties between merges by these
+    # numbers; characters named beforehand, in order, make its result a function of the text alone.
+    alphabet = sorted(characters)
+    alphabet += [CONTINUATION + c for c in alphabet if not is_punctuation(c)]
+    first = [*SPECIAL_TOKENS.values(), *alphabet]
+    if vocab_size <= len(first):
+        raise ValueError(
+            f"vocab_size {vocab_size} is too small: special tokens and the characters of this text "
+            f"alone take {len(first)}"
+        )
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=first, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in alphabet]
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    cls, sep = (SPECIAL_TOKENS[f"{name}_token"] for name in ("cls", "sep"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
+    )
+    return _wrap(tokenizer, model_max_length)
+
+
+def _wrap(tokenizer: Tokenizer, model_max_length: int, **special: str) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=model_max_length,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **(special or SPECIAL_TOKENS),
+    )
+
+
+def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Any checkpoint's tokenizer, checked to be one that a synthetic language can use."""
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+    check_wordpiece(tokenizer)
+    return tokenizer
+
+
+def check_wordpiece(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise `ValueError`, with the reason, for a tokenizer that cannot be doubled."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    kind = "no fast tokenizer" if backend is None else type(backend.model).__name__
+    reason = {
+        "WordPiece": "",
+        "BPE": "byte-level BPE splits text below the level of characters",
+        "Unigram": "SentencePiece makes spaces part of its tokens",
+    }.get(kind, "only WordPiece keeps words apart as a synthetic language needs them")
+    if backend is not None and not reason:
+        if not isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer):
+            reason = "its words are not those of BERT's pre-tokenizer"
+        elif not isinstance(backend.normalizer, normalizers.BertNormalizer):
+            reason = "its normaliser is not BERT's"
+        elif missing := [n for n in SPECIAL_TOKENS if getattr(tokenizer, n, None) is None]:
+            reason = f"it has no {missing[0]}"
+    if reason:
+        raise ValueError(
+            f"this tokenizer ({kind}) cannot be doubled into a second script: {reason}. "
+            "Take a WordPiece tokenizer, or none to train one"
+        )
+
+
+def double_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, language: SyntheticLanguage
+) -> tuple[PreTrainedTokenizerFast, SyntheticLanguage]:
+    """The tokenizer of both scripts, and the language able to spell all of its characters.
+
+    Token `i` of V keeps its id and gets a twin, its derived spelling, at `i + V`; the twins of
+    special tokens can never occur in a text, so specials are shared. 2V tokens in all.
+    """
+    check_wordpiece(tokenizer)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    size = len(vocabulary)
+    if sorted(vocabulary.values()) != list(range(size)):
+        raise ValueError("this tokenizer's ids have gaps: it cannot be doubled by adding V")
+    ordinary = [token for token in vocabulary if token not in tokenizer.all_special_tokens]
+    characters = {c for token in ordinary for c in token.removeprefix(CONTINUATION)}
+    extra = "".join(sorted(c for c in characters if ord(c) not in spelling().table))
+    language = replace(language, alphabet=extra)
+    table = spelling(extra).table
+
+    def twin(token: str) -> str:
+        prefix = CONTINUATION if len(token) > 2 and token.startswith(CONTINUATION) else ""
+        return prefix + token.removeprefix(prefix).translate(table)
+
+    state["model"]["vocab"] = vocabulary | {twin(t): i + size for t, i in vocabulary.items()}
+    special = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS}
+    doubled = _wrap(Tokenizer.from_str(json.dumps(state)), tokenizer.model_max_length, **special)
+    if len(doubled) != 2 * size:
+        raise ValueError("this tokenizer's spellings are not one-to-one: it cannot be doubled")
+    return doubled, language
+
+
+def vocabulary_pairs(
+    tokenizer: PreTrainedTokenizerBase, language: SyntheticLanguage
+) -> list[tuple[int, int]]:
+    """(id, id + V) of each token of a doubled tokenizer that has a spelling of its own.
+
+    Special tokens have none, nor have the whole words that the language shares.
+    """
+    size = len(tokenizer) // 2
+    special = set(tokenizer.all_special_ids)
+    tokens = tokenizer.convert_ids_to_tokens(list(range(size)))
+    return [
+        (i, i + size)
+        for i, token in enumerate(tokens)
+        if i not in special and (token.startswith(CONTINUATION) or language.maps(token))
+    ]
+
+
+class WordEncoder:
+    """Text to words and words to token ids, for one tokenizer and language; words are cached."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: SyntheticLanguage):
+        """`tokenizer` may be the JSON of a `tokenizers.Tokenizer`, to travel between processes."""
+        self.language = language
+        self._backend = (
+            Tokenizer.from_str(tokenizer)
+            if isinstance(tokenizer, str)
+            else Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        )
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self.original = lru_cache(maxsize=1 << 20)(self._original)
+        self.derived = lru_cache(maxsize=1 << 20)(self._derived)
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text as the tokenizer's own normaliser and pre-tokenizer see them."""
+        split = self._backend.pre_tokenizer.pre_tokenize_str
+        return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
+
+    def _original(self, word: str) -> tuple[int, ...]:
+        # Word by word, so that a literal "[MASK]" in a text stays text.
+        return tuple(
+            i
+            for unit in self.words(word)
+            for i in self._backend.encode(unit, add_special_tokens=False).ids
+        )
+
+    def _derived(self, word: str) -> tuple[int, ...]:
+        return self.original("".join(map(self.language.spell, self.words(word))))
+
+    def encode(
+        self, words: Sequence[str], order: Sequence[int]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Original ids, derived ids in `order`, and the number of pieces of each original word."""
+        pieces = [self.original(word) for word in words]
+        derived = [i for position in order for i in self.derived(words[position])]
+        return [i for piece in pieces for i in piece], derived, [len(p) for p in pieces]
