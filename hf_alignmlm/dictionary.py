@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class BilingualDictionary:
         seed: int = 0,
         skipped: int = 0,
     ) -> BilingualDictionary:
-        """Draw `fraction` (0 to 1) of the pairs, without replacement, as seen; the rest is held out.
+        """Draw `fraction` (0 to 1) of the pairs, without replacement, as seen; hold out the rest.
 
         All translations of an original word fall on the same side, or a held-out pair's original
         would be a seen one. Raises `ValueError` for a fraction outside 0 to 1 or no pairs at all.
@@ -106,7 +107,7 @@ class BilingualDictionary:
             )
         return cls.from_pairs(pairs, fraction=fraction, seed=seed, skipped=skipped)
 
-    def save_pretrained(self, directory: str | Path) -> None:
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the dictionary beside a checkpoint, as `dictionary.json`."""
         head = {"version": FORMAT_VERSION, "fraction": self.fraction, "seed": self.seed}
         data = head | {"seen": self.seen, "heldout": self.heldout}
@@ -146,7 +147,7 @@ def _pieces(word: Sequence[int] | int) -> Pieces:
 class WordPieces(torch.nn.Module):
     """Words as bags of pieces: the mean of the embeddings of each word's pieces.
 
-    Buffers are not persistent, so a checkpoint stays plain; they move with the model that owns them.
+    Buffers are not persistent, so a checkpoint stays plain, and move with the model.
     """
 
     pieces: Tensor
@@ -166,6 +167,4 @@ class WordPieces(torch.nn.Module):
         """[vocabulary, d] embeddings to [words, d]."""
         if self.offsets is None:
             return embeddings.index_select(0, self.pieces)
-        return torch.nn.functional.embedding_bag(
-            self.pieces, embeddings, self.offsets, mode="mean"
-        )
+        return torch.nn.functional.embedding_bag(self.pieces, embeddings, self.offsets, mode="mean")

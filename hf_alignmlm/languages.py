@@ -15,15 +15,21 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from hf_alignmlm.files import write_text
+from hf_alignmlm.syntax import KNOWN as WORD_ORDERS
+from hf_alignmlm.syntax import Tree, WordOrderModel
 
 LANGUAGE_FILE = "language.json"
 FINAL_MARKS = frozenset(".!?")
-KNOWN_PARTS = "trans, transNN (NN % of the word types mapped, 1-99), inv, perm"
+# A second language that comes with a text of its own: nothing is derived.
+NATURAL = "natural"
+SYNTAX = tuple(f"syn-{name}" for name in WORD_ORDERS)
+KNOWN_PARTS = (
+    f"trans, transNN (NN % of the word types mapped, 1-99), inv, perm, {', '.join(SYNTAX)}"
+)
 
 # What every language can spell, whatever the tokenizer: Latin, Greek, Cyrillic, common symbols.
 _STANDARD_RANGES = (
@@ -83,8 +89,8 @@ def spelling(alphabet: str = "") -> Spelling:
     reserved = frozenset(letters + punctuation)
     if clash := sorted(reserved.intersection(alphabet)):
         raise ValueError(
-            f"the vocabulary already uses the derived script ({clash[0]!r}, U+{ord(clash[0]):04X}): "
-            "it cannot be doubled (again)"
+            f"the vocabulary already uses the derived script ({clash[0]!r}, "
+            f"U+{ord(clash[0]):04X}): it cannot be doubled (again)"
         )
     table: dict[int, str] = {}
     for character in dict.fromkeys([*_characters(_STANDARD_RANGES), *sorted(alphabet)]):
@@ -104,6 +110,22 @@ def spelling(alphabet: str = "") -> Spelling:
     )
 
 
+@lru_cache(maxsize=8)
+def _word_orders(superstrate: str) -> WordOrderModel:
+    return WordOrderModel.from_name(superstrate)
+
+
+class _Reordered:
+    """A tree whose words stand in another order."""
+
+    def __init__(self, tree: Tree, order: Sequence[int]):
+        place = {word: new for new, word in enumerate(order)}
+        heads = [tree.heads[word] for word in order]
+        self.heads = [place[head - 1] + 1 if head else 0 for head in heads]
+        self.deprels = [tree.deprels[word] for word in order]
+        self.upos = [tree.upos[word] for word in order]
+
+
 @dataclass(frozen=True)
 class SyntheticLanguage:
     """A twin of the original language: an order of its words and a spelling of its words.
@@ -111,7 +133,7 @@ class SyntheticLanguage:
     Parameters:
         name: parts joined by `_`; orders apply from left to right. See `KNOWN_PARTS`.
         seed: seeds the permutations and the choice of the shared word types.
-        alphabet: characters to spell beyond the standard ones, as a tokenizer's vocabulary has them.
+        alphabet: characters of a tokenizer's vocabulary to spell beyond the standard ones.
     """
 
     name: str
@@ -121,15 +143,18 @@ class SyntheticLanguage:
     def __post_init__(self) -> None:
         parts = self.name.split("_")
         spellings = [part for part in parts if part.startswith("trans")]
-        for part in parts:
-            if part not in {"inv", "perm", "trans"} and not re.fullmatch(r"trans[1-9]\d?", part):
+        for part in parts if self.name != NATURAL else []:
+            if part not in {"inv", "perm", "trans", *SYNTAX} and not re.fullmatch(
+                r"trans[1-9]\d?", part
+            ):
                 raise ValueError(
                     f"unknown language {self.name!r} (at {part!r}): the known parts, "
                     f"joined by '_', are {KNOWN_PARTS}"
                 )
         if len(spellings) > 1:
             raise ValueError(f"language {self.name!r} names more than one transliteration")
-        object.__setattr__(self, "name", "_".join([*spellings, *self.orders]))
+        if self.name != NATURAL:
+            object.__setattr__(self, "name", "_".join([*spellings, *self.orders]))
 
     @classmethod
     def from_name(cls, name: str, *, seed: int = 0, alphabet: str = "") -> SyntheticLanguage:
@@ -139,7 +164,8 @@ class SyntheticLanguage:
     @property
     def orders(self) -> tuple[str, ...]:
         """The parts that change the order of words, in the order they apply."""
-        return tuple(part for part in self.name.split("_") if not part.startswith("trans"))
+        parts = self.name.split("_") if self.name != NATURAL else []
+        return tuple(part for part in parts if not part.startswith("trans"))
 
     @cached_property
     def mapped_share(self) -> float:
@@ -153,9 +179,7 @@ class SyntheticLanguage:
     def _spelling(self) -> Spelling:
         return spelling(self.alphabet)
 
-    def order(
-        self, words: Sequence[str], *, tree: Any = None, index: int = 0
-    ) -> list[int]:
+    def order(self, words: Sequence[str], *, tree: Tree | None = None, index: int = 0) -> list[int]:
         """The indices of `words` in the derived language's order.
 
         `index` is the sentence's number in its corpus and seeds `perm`: a sentence's order depends
@@ -169,6 +193,13 @@ class SyntheticLanguage:
                 result = body[::-1] + result[len(body) :]
             elif part == "perm":
                 random.Random(f"perm/{self.seed}/{position}/{index}").shuffle(result)
+            else:
+                if tree is None:
+                    raise ValueError(f"{part} reorders by syntax: it needs each sentence's tree")
+                model = _word_orders(part.removeprefix("syn-"))
+                current = _Reordered(tree, result)
+                moved = model.order(current, seed=self.seed, index=index)
+                result = [result[i] for i in moved]
         return result
 
     def maps(self, unit: str) -> bool:
@@ -191,7 +222,9 @@ class SyntheticLanguage:
         """The inverse of `spell`, for any word not in the derived script to begin with."""
         return word.translate(self._spelling.inverse)
 
-    def derive(self, words: Sequence[str], *, tree: Any = None, index: int = 0) -> list[str]:
+    def derive(
+        self, words: Sequence[str], *, tree: Tree | None = None, index: int = 0
+    ) -> list[str]:
         """The sentence in the derived language: its words reordered and spelled."""
         return [self.spell(words[i]) for i in self.order(words, tree=tree, index=index)]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import BertForMaskedLM
 from transformers.modeling_outputs import MaskedLMOutput
-from transformers.utils import can_return_tuple, cached_file
+from transformers.utils import cached_file, can_return_tuple
 
 from hf_alignmlm.configuration import AlignedBertConfig
 from hf_alignmlm.dictionary import DICTIONARY_FILE, BilingualDictionary, WordPieces
@@ -37,7 +37,7 @@ class AlignedMaskedLMOutput(MaskedLMOutput):
 
     Parameters:
         loss: what to minimise, `mlm_loss + α · alignment_loss`; None without labels.
-        logits: [batch, length, vocabulary], or [labels, vocabulary] where only these were asked for.
+        logits: [batch, length, vocabulary], or [labels, vocabulary] of the labelled positions.
         mlm_loss: mean cross-entropy over the labelled positions of this batch, detached.
         alignment_loss: L_align over the seen pairs, −1 to 1, detached; None without a dictionary.
     """
@@ -78,12 +78,12 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         self.dictionary_words = torch.nn.ModuleList(words).to(self.device)
 
     def compute_alignment_loss(self) -> Tensor | None:
-        """L_align over the seen pairs, from the input word embeddings; None without a dictionary."""
+        """L_align over the seen pairs, from the input word embeddings; None without any."""
         if self.dictionary is None or not self.dictionary.seen:
             return None
         embeddings = self.get_input_embeddings().weight
         loss = ALIGNMENT_LOSSES[self.config.alignment_loss_type]
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with torch.autocast(str(embeddings.device.type), enabled=False):
             return loss(*(words(embeddings) for words in self.dictionary_words))
 
     @can_return_tuple
@@ -153,7 +153,9 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             parts["alignment_loss"] = alignment_loss.detach()
         return parts
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike[str], **kwargs: Any
+    ) -> None:
         """Save plain BERT weights, and the dictionary beside them where there is one."""
         super().save_pretrained(save_directory, **kwargs)
         if self.dictionary is not None and kwargs.get("is_main_process", True):
@@ -165,7 +167,14 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
     ) -> BertForAlignedMaskedLM:
         """Load a checkpoint, and the dictionary that lies beside it, from disk or the Hub."""
         model = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+        names = (
+            "cache_dir",
+            "force_download",
+            "local_files_only",
+            "token",
+            "revision",
+            "subfolder",
+        )
         options = {name: kwargs[name] for name in names if name in kwargs}
         path = pretrained_model_name_or_path and cached_file(
             pretrained_model_name_or_path,

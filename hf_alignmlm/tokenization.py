@@ -142,6 +142,18 @@ def double_tokenizer(
     return doubled, language
 
 
+def reserved_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of special tokens and of their twins, which stand for no word of either language."""
+    twins = [token.translate(spelling().table) for token in tokenizer.all_special_tokens]
+    vocabulary = tokenizer.get_vocab()
+    return sorted({*tokenizer.all_special_ids, *(vocabulary[t] for t in twins if t in vocabulary)})
+
+
+def is_doubled(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether this tokenizer has both scripts already: its special tokens then have twins."""
+    return len(reserved_ids(tokenizer)) == 2 * len(set(tokenizer.all_special_ids))
+
+
 def vocabulary_pairs(
     tokenizer: PreTrainedTokenizerBase, language: SyntheticLanguage
 ) -> list[tuple[int, int]]:

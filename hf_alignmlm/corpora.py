@@ -1,0 +1,364 @@
+"""Corpora: any source of original text to rows of sentences, and these to both languages' ids."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import sentencex
+from datasets import (
+    Dataset,
+    Features,
+    IterableDataset,
+    List,
+    Value,
+    concatenate_datasets,
+    get_dataset_split_names,
+    interleave_datasets,
+    load_dataset,
+)
+from datasets.exceptions import DatasetGenerationError
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from hf_alignmlm import minienglish
+from hf_alignmlm.languages import SyntheticLanguage
+from hf_alignmlm.syntax import read_conllu
+from hf_alignmlm.tokenization import WordEncoder
+
+logger = logging.get_logger(__name__)
+
+Corpus: TypeAlias = Dataset | IterableDataset
+
+FORMATS = {
+    ".conllu": "conllu",
+    ".conll": "conllu",
+    ".json": "json",
+    ".jsonl": "json",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+TEXT_COLUMNS = ("text", "sentence")
+WORD_COLUMNS = ("words", "tokens")
+TREE_COLUMNS = ("upos", "heads", "deprels")
+EMBEDDED_SENTENCES = {"train": 60_000, "validation": 2_000, "test": 2_000}
+STREAM_VALIDATION_ROWS = 1_000
+# Sentences of one line are numbered from here up, so that a sentence's index, which seeds its
+# permutation, does not depend on how other lines split.
+SENTENCES_PER_LINE = 4096
+
+TOKENIZED = Features(
+    {
+        "original": List(Value("int32")),
+        "derived": List(Value("int32")),
+        "pieces": List(Value("int16")),
+        "order": List(Value("int32")),
+        "index": Value("int64"),
+    }
+)
+
+
+def file_format(path: str | Path) -> str:
+    """The format that a file's name tells, gzip or not; a name without a known ending is text."""
+    suffixes = [s for s in Path(path).suffixes if s not in {".gz", ".gzip"}]
+    return FORMATS.get(suffixes[-1].lower() if suffixes else ".txt", "text")
+
+
+def open_text(path: str | Path) -> Any:
+    """Open a UTF-8 text file, gzip or not."""
+    opener: Callable[..., Any] = gzip.open if str(path).endswith((".gz", ".gzip")) else open
+    return opener(path, "rt", encoding="utf-8")
+
+
+def check_file(path: str | Path, *, sample: int = 1 << 20) -> None:
+    """Raise, in one line, for a file that is missing, a folder, empty or not UTF-8."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the files in it")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty")
+    if file_format(path) == "parquet":
+        return
+    opener: Callable[..., Any] = gzip.open if str(path).endswith((".gz", ".gzip")) else open
+    try:
+        with opener(path, "rb") as stream:
+            head = stream.read(sample)
+            codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < sample)
+    except UnicodeDecodeError as error:
+        line = head[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {line}, is not UTF-8 text: convert it first") from None
+    except (EOFError, gzip.BadGzipFile):
+        raise ValueError(f"{path} is a damaged gzip file") from None
+    if not head.strip():
+        raise ValueError(f"{path} is empty: it has only white space")
+
+
+def _rows(sentences: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for sentence in sentences:
+        yield {name: list(getattr(sentence, name)) for name in ("words", *TREE_COLUMNS)}
+
+
+def _embedded(split: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    yield from _rows(minienglish.sentences(count, split=split, seed=seed))
+
+
+def embedded_corpus(
+    split: str = "train", *, count: int | None = None, seed: int = 0, streaming: bool = False
+) -> Corpus:
+    """The grammar's sentences as rows of words and trees; any amount."""
+    count = count or EMBEDDED_SENTENCES[split]
+    arguments = {"split": split, "count": count, "seed": seed}
+    make = IterableDataset if streaming else Dataset
+    return make.from_generator(_embedded, gen_kwargs=arguments)
+
+
+def _conllu(path: str, stamp: tuple[int, int]) -> Iterator[dict[str, Any]]:
+    # The stamp changes with the file, and with it the key of the cache.
+    yield from _rows(read_conllu(path, trees=False))
+
+
+def _read_file(path: str, streaming: bool) -> Corpus:
+    kind = file_format(path)
+    if kind == "conllu":
+        stamp = (Path(path).stat().st_size, Path(path).stat().st_mtime_ns)
+        make = IterableDataset if streaming else Dataset
+        return make.from_generator(_conllu, gen_kwargs={"path": path, "stamp": stamp})
+    return load_dataset(kind, data_files=path, split="train", streaming=streaming)
+
+
+def _usable_columns(corpus: Corpus, source: str) -> Corpus:
+    columns = corpus.column_names or list(next(iter(corpus)))
+    for name in WORD_COLUMNS:
+        if name in columns:
+            corpus = corpus if name == "words" else corpus.rename_column(name, "words")
+            return corpus.select_columns(
+                ["words", *(c for c in TREE_COLUMNS if set(TREE_COLUMNS) <= set(columns))]
+            )
+    for name in TEXT_COLUMNS:
+        if name in columns:
+            corpus = corpus if name == "text" else corpus.rename_column(name, "text")
+            return corpus.select_columns(["text"])
+    raise ValueError(
+        f"{source} has the columns {', '.join(columns)}: name the text's column "
+        f"{' or '.join(TEXT_COLUMNS)}, or that of lists of words {' or '.join(WORD_COLUMNS)}"
+    )
+
+
+def read_corpus(files: Sequence[str], *, streaming: bool = False) -> Corpus:
+    """Text, JSON lines, parquet and CoNLL-U files, gzip or not, as one corpus.
+
+    Rows hold `text` (a line or paragraph) or `words` (a sentence, with `upos`, `heads` and
+    `deprels` where the file has trees).
+    """
+    corpora = []
+    for path in files:
+        check_file(path)
+        try:
+            corpora.append(_usable_columns(_read_file(path, streaming), path))
+        except DatasetGenerationError as error:
+            cause = error.__cause__ or error
+            if isinstance(cause, UnicodeDecodeError):
+                check_file(path, sample=-1)
+            raise ValueError(f"{path} cannot be read as {file_format(path)}: {cause}") from None
+    return concatenate_datasets(corpora) if len(corpora) > 1 else corpora[0]
+
+
+def hub_corpus(
+    name: str, config: str | None = None, *, split: str = "train", streaming: bool = False
+) -> Corpus:
+    """A corpus of the Hub, or of a local folder of parquet files, by its name."""
+    corpus = load_dataset(name, config, split=split, streaming=streaming)
+    return _usable_columns(corpus, name)
+
+
+def _first(corpus: Corpus, count: int | None) -> Corpus:
+    if count is None:
+        return corpus
+    if isinstance(corpus, IterableDataset):
+        return corpus.take(count)
+    return corpus.select(range(min(count, len(corpus))))
+
+
+def load_splits(
+    train_file: Sequence[str] = (),
+    validation_file: Sequence[str] = (),
+    *,
+    dataset_name: str | None = None,
+    dataset_config_name: str | None = None,
+    streaming: bool = False,
+    validation_split_percentage: int = 5,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
+) -> tuple[Corpus, Corpus]:
+    """Training and validation corpus, from files, the Hub or, with neither, the grammar.
+
+    Where there is no validation set, the last part of the training corpus becomes one (of a stream,
+    the first rows).
+    """
+    if train_file and dataset_name:
+        raise ValueError("give --train_file or --dataset_name, not both")
+    if not 0 < validation_split_percentage < 100:
+        raise ValueError(
+            f"validation_split_percentage must lie between 0 and 100, "
+            f"not {validation_split_percentage}"
+        )
+    validation: Corpus | None = None
+    if train_file:
+        train = read_corpus(train_file, streaming=streaming)
+        validation = read_corpus(validation_file, streaming=streaming) if validation_file else None
+    elif dataset_name:
+        train = hub_corpus(dataset_name, dataset_config_name, streaming=streaming)
+        if "validation" in get_dataset_split_names(dataset_name, dataset_config_name):
+            validation = hub_corpus(
+                dataset_name, dataset_config_name, split="validation", streaming=streaming
+            )
+    else:
+        train = embedded_corpus("train", streaming=streaming)
+        validation = embedded_corpus("validation", streaming=streaming)
+    if validation is None and isinstance(train, Dataset):
+        parts = train.train_test_split(validation_split_percentage / 100, shuffle=False)
+        train, validation = parts["train"], parts["test"]
+    elif validation is None:
+        rows = max_eval_samples or STREAM_VALIDATION_ROWS
+        train, validation = train.skip(rows), train.take(rows)
+    return _first(train, max_train_samples), _first(validation, max_eval_samples)
+
+
+def join(corpora: Sequence[Corpus]) -> Corpus:
+    """One corpus after the other; streams take turns, so that every part of them has both."""
+    streams = [corpus for corpus in corpora if isinstance(corpus, IterableDataset)]
+    return interleave_datasets(streams) if streams else concatenate_datasets(list(corpora))
+
+
+def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[str]:
+    """The corpora as plain texts, to train a tokenizer on; of a stream, `limit` rows at most."""
+    for corpus in corpora:
+        rows = _first(corpus, limit) if isinstance(corpus, IterableDataset) else corpus
+        for row in rows:
+            yield row["text"] if row.get("text") is not None else " ".join(row["words"])
+
+
+def sentences(
+    row: dict[str, Any], index: int, encoder: WordEncoder, split_language: str = "en"
+) -> Iterator[tuple[list[str], Any, int]]:
+    """The sentences of one row: words, tree (or None) and the index that seeds their order."""
+    if row.get("words") is not None:
+        has_tree = row.get("heads") is not None and None not in row["heads"]
+        tree = SimpleNamespace(**{c: row[c] for c in TREE_COLUMNS}) if has_tree else None
+        yield row["words"], tree, index * SENTENCES_PER_LINE
+    elif row["text"] and not row["text"].isspace():
+        for number, sentence in enumerate(sentencex.segment(split_language, row["text"].strip())):
+            if words := encoder.words(sentence):
+                yield words, None, index * SENTENCES_PER_LINE + number
+
+
+@lru_cache(maxsize=4)
+def code_digest() -> str:
+    """A digest of the code that makes rows, so that changed code never returns cached data."""
+    here = Path(__file__).parent
+    names = ("corpora", "languages", "minienglish", "objectives", "syntax", "tokenization")
+    found = [here / f"{name}.py" for name in names if (here / f"{name}.py").exists()]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in found)).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4)
+def _encoder(tokenizer: str, language: SyntheticLanguage) -> WordEncoder:
+    return WordEncoder(tokenizer, language)
+
+
+def _tokenize(
+    batch: dict[str, list[Any]],
+    indices: list[int],
+    *,
+    tokenizer: str,
+    language: SyntheticLanguage,
+    digest: str,
+) -> dict[str, list[Any]]:
+    encoder = _encoder(tokenizer, language)
+    rows: dict[str, list[Any]] = {name: [] for name in TOKENIZED}
+    for position, row_index in enumerate(indices):
+        row = {name: values[position] for name, values in batch.items()}
+        text = row["text"] if row.get("text") is not None else " ".join(row["words"])
+        if language.uses_derived_script(text):
+            # A row without tokens stands for a skipped line, to be counted.
+            sentence_rows: Iterable[Any] = [([], [], [], [], -1 - row_index)]
+        else:
+            sentence_rows = _sentence_rows(row, row_index, encoder, language)
+        for values in sentence_rows:
+            for column, value in zip(rows.values(), values, strict=True):
+                column.append(value)
+    return rows
+
+
+def _sentence_rows(
+    row: dict[str, Any], row_index: int, encoder: WordEncoder, language: SyntheticLanguage
+) -> Iterator[tuple[list[int], list[int], list[int], list[int], int]]:
+    for words, tree, index in sentences(row, row_index, encoder):
+        order = language.order(words, tree=tree, index=index)
+        original, derived, pieces = encoder.encode(words, order)
+        yield original, derived, pieces, order, index
+
+
+def tokenize_corpus(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    language: SyntheticLanguage,
+    *,
+    num_proc: int | None = None,
+    name: str = "corpus",
+) -> Corpus:
+    """Both languages' token ids, side by side, a row a sentence (`TOKENIZED`).
+
+    `original` and `derived` are ids, `pieces` the number of pieces of each original word, `order`
+    the original word at each derived place. Lines that already use the derived script are skipped,
+    counted and reported with the first one's number; nothing left is a `ValueError`.
+    """
+    arguments = {
+        "tokenizer": tokenizer.backend_tokenizer.to_str(),
+        "language": language,
+        "digest": code_digest(),
+    }
+    columns = corpus.column_names or list(next(iter(corpus)))
+    if isinstance(corpus, IterableDataset):
+        return corpus.map(
+            _tokenize,
+            with_indices=True,
+            batched=True,
+            fn_kwargs=arguments,
+            remove_columns=columns,
+            features=TOKENIZED,
+        ).filter(lambda index: index >= 0, input_columns="index")
+    tokenized = corpus.map(
+        _tokenize,
+        with_indices=True,
+        batched=True,
+        fn_kwargs=arguments,
+        remove_columns=columns,
+        features=TOKENIZED,
+        num_proc=num_proc,
+        desc=f"Tokenizing {name}",
+    )
+    index = tokenized.with_format("numpy")["index"][:]
+    skipped = index[index < 0]
+    if len(skipped):
+        logger.warning(
+            "%s: skipped %d line(s) that already use the derived script, the first is line %d",
+            name,
+            len(skipped),
+            -skipped.max(),
+        )
+        tokenized = tokenized.select((index >= 0).nonzero()[0])
+    if not len(tokenized):
+        raise ValueError(
+            f"{name} has no sentence left"
+            + (" : all of its lines use the derived script" if len(skipped) else "")
+        )
+    return tokenized

@@ -1,0 +1,152 @@
+"""Sizes: a model and the training defaults that belong to it, and what a run will cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import BertConfig
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model's shape, its vocabulary (before doubling), and defaults of the training arguments."""
+
+    model: dict[str, Any]
+    vocab_size: int
+    max_seq_length: int
+    training: dict[str, Any]
+    finetuning: dict[str, Any] = field(default_factory=dict)
+
+
+_NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+SIZES = {
+    "mini": Size(
+        model={
+            "num_hidden_layers": 4,
+            "hidden_size": 192,
+            "num_attention_heads": 3,
+            "intermediate_size": 768,
+            **_NO_DROPOUT,
+        },
+        vocab_size=5_000,
+        max_seq_length=64,
+        training={
+            "max_steps": 7_000,
+            "per_device_train_batch_size": 32,
+            "learning_rate": 1e-3,
+            "adam_beta2": 0.98,
+            "adam_beta1": 0.9,
+            "weight_decay": 0.01,
+            "warmup_steps": 0.1,
+        },
+        finetuning={
+            "learning_rate": 2e-4,
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 32,
+        },
+    ),
+    "small": Size(
+        model={
+            "num_hidden_layers": 6,
+            "hidden_size": 384,
+            "num_attention_heads": 6,
+            "intermediate_size": 1536,
+            **_NO_DROPOUT,
+        },
+        vocab_size=16_000,
+        max_seq_length=128,
+        training={
+            "max_steps": 50_000,
+            "per_device_train_batch_size": 64,
+            "learning_rate": 5e-4,
+            "adam_beta2": 0.98,
+            "weight_decay": 0.01,
+            "warmup_steps": 0.1,
+        },
+        finetuning={
+            "learning_rate": 5e-5,
+            "num_train_epochs": 5,
+            "per_device_train_batch_size": 32,
+        },
+    ),
+    # ALIGN-MLM's own: its appendix on pre-training and fine-tuning.
+    "paper": Size(
+        model={
+            "num_hidden_layers": 8,
+            "hidden_size": 512,
+            "num_attention_heads": 8,
+            "intermediate_size": 2048,
+        },
+        vocab_size=40_000,
+        max_seq_length=512,
+        training={
+            "max_steps": 500_000,
+            "per_device_train_batch_size": 128,
+            "learning_rate": 1e-4,
+            "warmup_steps": 10_000,
+        },
+        finetuning={
+            "learning_rate": 2e-5,
+            "num_train_epochs": 10,
+            "per_device_train_batch_size": 32,
+        },
+    ),
+}
+
+
+def size_of(config: BertConfig) -> str:
+    """The size whose hidden width is nearest to this model's, to take fine-tuning defaults from."""
+    return min(SIZES, key=lambda name: abs(SIZES[name].model["hidden_size"] - config.hidden_size))
+
+
+def flops_per_token(config: BertConfig, length: int, mlm_probability: float = 0.15) -> float:
+    """Model FLOP of one training token: layers, and the head at the predicted positions."""
+    width = config.hidden_size
+    layers = 6 * config.num_hidden_layers * (12 * width**2 + 2 * length * width)
+    return layers + mlm_probability * 6 * (width**2 + width * config.vocab_size)
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
+    """Measured FLOP per second of a matrix product of 2048 × 512 × 2048 on this machine."""
+    left, right = (
+        torch.randn(*shape, device=device, dtype=dtype) for shape in ((2048, 512), (512, 2048))
+    )
+    left @ right
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        (left @ right)[0, 0].item()
+        count += 1
+    return count * 2 * 2048 * 512 * 2048 / (time.perf_counter() - start)
+
+
+# Share of the matrix rate that whole training steps were seen to reach (benchmarks/).
+EXPECTED_UTILISATION = 0.25
+
+
+def expectation(
+    config: BertConfig,
+    parameters: int,
+    *,
+    length: int,
+    batch_size: int,
+    steps: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    processes: int = 1,
+) -> str:
+    """One line: parameters, tokens, memory and time to expect; `batch_size` is a process's."""
+    positions = batch_size * length
+    tokens = positions * steps * processes
+    width, item = config.hidden_size, dtype.itemsize
+    memory = 16 * parameters + positions * config.num_hidden_layers * 20 * width * item
+    memory += int(0.15 * positions) * config.vocab_size * (8 + item)
+    rate = EXPECTED_UTILISATION * matmul_rate(device, dtype)
+    seconds = positions * steps * flops_per_token(config, length) / rate
+    return (
+        f"{parameters / 1e6:.1f} M parameters, {tokens / 1e6:,.1f} M tokens in {steps:,} steps; "
+        f"expect about {memory / 2**30 + 0.7:.1f} GiB and {seconds / 60:,.0f} min"
+    )

@@ -1,0 +1,514 @@
+"""Word order as a superstrate's nouns and verbs have it: what `syn-fr` does to an English tree.
+
+A head and its dependents' subtrees are constituents. Those of each noun and each verb are put in an
+order drawn from p(order) ∝ exp(Σ score(a, b) over a before b), the scores learned from a UD
+treebank. A sum over orders of pairwise scores is a sum over subsets, so normaliser, gradient, draw
+and best order are exact up to EXACT dependents; beyond, each window of EXACT + 1 constituents is
+exact given the rest. After Galactic Dependencies (Wang & Eisner, TACL 2016).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import re
+import sys
+import zlib
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Protocol
+
+import conllu
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.sparse import csr_array
+
+PACKAGED = Path(__file__).parent / "word_order"
+KNOWN = tuple(sorted(path.stem for path in PACKAGED.glob("*.json")))
+CLASSES = {"NOUN": "noun", "PROPN": "noun", "VERB": "verb"}
+EXACT = 7
+FORMAT_VERSION = 1
+# Log-odds for the source order: of a pair the treebank never showed, and of twins (same kind), for
+# whom exchanging places changes no order of kinds, so that holding them takes nothing from it.
+UNSEEN, TWINS = 2.0, 60.0
+MEMO_SIZE = 1 << 15
+
+Array = NDArray[np.float64]
+Kinds = tuple[str, ...]
+
+
+class Tree(Protocol):
+    """A dependency tree, all of one length: heads count from 1 (0: root); UD relations and tags."""
+
+    @property
+    def heads(self) -> Sequence[int]: ...
+    @property
+    def deprels(self) -> Sequence[str]: ...
+    @property
+    def upos(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of a treebank: words, tags and tree, all of one length; satisfies `Tree`."""
+
+    words: tuple[str, ...]
+    upos: tuple[str, ...]
+    heads: tuple[int, ...]
+    deprels: tuple[str, ...]
+
+
+def read_conllu(path: str | os.PathLike[str], *, trees: bool = True) -> Iterator[Sentence]:
+    """Sentences of a CoNLL-U file (`.gz` or plain), to learn from or to derive.
+
+    Multiword tokens and empty nodes are skipped; without `trees`, heads are not looked at. Raises
+    ValueError, naming file and sentence, for
+    what is not CoNLL-U, not a tree or not there at all, and OSError for what cannot be opened.
+    """
+    opener: Callable[..., Any] = gzip.open if str(path).endswith(".gz") else open
+    number = 0
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, tokens in enumerate(conllu.parse_incr(lines), 1):
+                where = f"{path}: sentence {number} ({tokens.metadata.get('sent_id', 'no id')})"
+                words = [token for token in tokens if isinstance(token["id"], int)]
+                if [word["id"] for word in words] != list(range(1, len(words) + 1)):
+                    raise ValueError(f"{where}: words are not numbered 1, 2, 3, …")
+                columns = ("form", "upos", "head", "deprel")
+                sentence = Sentence(*(tuple(word[c] for word in words) for c in columns))
+                if trees:
+                    _preorder(sentence.heads, where)
+                yield sentence
+    except (conllu.exceptions.ParseException, KeyError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not CoNLL-U after sentence {number}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 after sentence {number}") from error
+    if not number:
+        raise ValueError(f"{path}: no sentences")
+
+
+def is_projective(heads: Sequence[int]) -> bool:
+    """Whether every subtree is a contiguous span (heads from 1, 0: root); ValueError: no tree."""
+    return _preorder(heads, "this sentence")[2]
+
+
+def _preorder(heads: Sequence[int], where: str) -> tuple[list[int], list[list[int]], bool]:
+    """Nodes, heads first; each head's dependents (under n: the roots); whether projective."""
+    n = len(heads)
+    children: list[list[int]] = [[] for _ in range(n + 1)]
+    for node, head in enumerate(heads):
+        if head is None or not 0 <= head <= n:
+            raise ValueError(f"{where}: word {node + 1} has head {head!r}, not one of 0 to {n}")
+        children[head - 1].append(node)
+    order = list(children[-1])
+    for node in order:  # grows while it is read
+        order += children[node]
+    if not n or len(order) != n:
+        raise ValueError(f"{where}: {'a cycle, or no root' if n else 'no words'}")
+    first, last, size = list(range(n)), list(range(n)), [1] * n
+    for node in reversed(order):
+        if last[node] - first[node] + 1 != size[node]:
+            return order, children, False
+        if heads[node]:
+            above = heads[node] - 1
+            first[above] = min(first[above], first[node])
+            last[above] = max(last[above], last[node])
+            size[above] += size[node]
+    return order, children, True
+
+
+def _plan(tree: Tree, where: str) -> tuple[list[int], list[list[int]], bool]:
+    if not len(tree.heads) == len(tree.deprels) == len(tree.upos):
+        raise ValueError(f"{where}: heads, deprels and upos differ in length")
+    return _preorder(tree.heads, where)
+
+
+@cache
+def _kind(relation: str, tag: str) -> str:
+    """Subtypes differ from treebank to treebank, so the universal relation alone counts."""
+    return f"{relation.partition(':')[0]}/{tag}"
+
+
+def _kinds(tree: Tree, node: int, nodes: Iterable[int]) -> Kinds:
+    return tuple(_kind("head" if i == node else tree.deprels[i], tree.upos[i]) for i in nodes)
+
+
+def _is_mark(tree: Tree, node: int) -> bool:
+    return tree.deprels[node].startswith("punct")
+
+
+def _clusters(tree: Tree, where: str) -> Iterator[tuple[str, Kinds, list[int], int]]:
+    """Of a projective tree each noun and verb: class, kinds, nodes in source order, its place."""
+    order, children, projective = _plan(tree, where)
+    for node in order if projective else ():
+        nodes = sorted([node, *(i for i in children[node] if not _is_mark(tree, i))])
+        if tree.upos[node] in CLASSES and len(nodes) > 1:
+            kinds = _kinds(tree, node, nodes)
+            yield CLASSES[tree.upos[node]], kinds, nodes, nodes.index(node)
+
+
+def _features(a: str, b: str) -> Iterator[tuple[str, float]]:
+    """The names of "a before b", coarse and fine, each with +1 as named or −1 the other way."""
+    for x, y in ((a.partition("/")[0], b.partition("/")[0]), (a, b)):
+        if x != y:
+            yield (f"{x}<{y}", 1.0) if x < y else (f"{y}<{x}", -1.0)
+
+
+@cache
+def _subsets(n: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Of all subsets of n: members (2^n, n), the subset with i added (2^n, n), those of size k."""
+    index = np.arange(1 << n)
+    members = (index[:, None] >> np.arange(n) & 1).astype(bool)
+    layers = [np.flatnonzero(members.sum(1) == k) for k in range(n + 1)]
+    return members, index[:, None] | 1 << np.arange(n), layers
+
+
+def _steps(scores: Array, best: bool = False) -> tuple[Array, Array]:
+    """How the orders of n constituents unfold, exactly, by recursion over subsets.
+
+    From `scores` (batch, n, n) of a before b: log-probabilities (batch, 2^n, n) of each next
+    constituent after each set of placed ones, and log-normalisers (batch,). With `best` maxima
+    stand for sums, and the log-probability of a best next constituent is 0.
+    """
+    members, added, layers = _subsets(scores.shape[-1])
+    gain = np.where(members, -np.inf, members.astype(float) @ scores)
+    value = np.zeros(gain.shape[:2])
+    reduce = np.maximum.reduce if best else np.logaddexp.reduce
+    for layer in reversed(layers[:-1]):
+        value[:, layer] = reduce(gain[:, layer] + value[:, added[layer]], axis=-1)
+    return gain + value[:, added] - value[:, :, None], value[:, 0]
+
+
+def _before(scores: Array) -> tuple[Array, Array]:
+    """Log-normalisers (batch,) and, their gradient, P(a before b) (batch, n, n)."""
+    members, _, layers = _subsets(scores.shape[-1])
+    logs, total = _steps(scores)
+    flow, each = np.exp(logs), np.arange(scores.shape[-1])
+    for layer in layers[1:]:
+        reached = (flow[:, layer[:, None] & ~(1 << each), each] * members[layer]).sum(-1)
+        flow[:, layer] *= reached[:, :, None]
+    return total, members.T.astype(float) @ flow
+
+
+def _windows(n: int) -> list[slice]:
+    """Half-overlapping runs of at most EXACT + 1 constituents that cover n."""
+    size, end = EXACT + 1, max(n - EXACT - 1, 0)
+    return [slice(start, start + size) for start in (*range(0, end, size // 2), end)]
+
+
+class _Problem:
+    """The penalised negative log-likelihood of the orders seen, and its gradient, by weights."""
+
+    def __init__(self, seen: Mapping[Kinds, int], l2: float, rare: int = 3) -> None:
+        shown: Counter[str] = Counter()
+        for kinds, count in seen.items():
+            for a, b in combinations(kinds, 2):
+                shown.update({name: count for name, _ in _features(a, b)})
+        # A fine feature seen once or twice teaches noise. The coarse ones all stay: they also tell
+        # which relations and pairs the treebank has shown.
+        self.names = sorted(f for f, count in shown.items() if "/" not in f or count >= rare)
+        self.l2, column = l2, {name: i for i, name in enumerate(self.names)}
+        self.groups: list[tuple[int, csr_array, Array]] = []
+        for n in sorted({len(kinds) for kinds in seen}):
+            orders = [kinds for kinds in seen if len(kinds) == n]
+            cells = [
+                (((row * n + i) * n + j), column[name], sign / 2)
+                for row, kinds in enumerate(orders)
+                for i in range(n)
+                for j in range(n)
+                for name, sign in _features(kinds[i], kinds[j])
+                if name in column
+            ]
+            rows, columns, values = np.array(cells).reshape(-1, 3).T
+            shape = (len(orders) * n * n, len(self.names))
+            design = csr_array((values, (rows.astype(int), columns.astype(int))), shape=shape)
+            self.groups.append((n, design, np.array([seen[kinds] for kinds in orders], float)))
+
+    def __call__(self, weights: Array) -> tuple[float, Array]:
+        loss, gradient = self.l2 / 2 * weights @ weights, self.l2 * weights
+        for n, design, counts in self.groups:
+            scores, real = (design @ weights).reshape(-1, n, n), np.triu(np.ones((n, n)), 1)
+            total, before = _before(scores)
+            loss += counts @ (total - (scores * real).sum((1, 2)))
+            gradient += design.T @ (counts[:, None, None] * (before - real)).ravel()
+        return float(loss), gradient
+
+    def solve(self) -> dict[str, float]:
+        if not self.names:
+            return {}
+        start = np.zeros(len(self.names))
+        found = minimize(self, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})
+        rounded = {name: round(float(w), 2) for name, w in zip(self.names, found.x, strict=True)}
+        return {f: w for f, w in rounded.items() if "/" not in f or abs(w) >= 0.05}
+
+
+@dataclass(frozen=True)
+class WordOrderModel:
+    """How a language orders the dependents of its nouns and verbs.
+
+    `weights`: class of head → "a<b" → log-odds that a stands before b, all else equal. `about`:
+    treebank, licence, l2, sentences, dropped_nonprojective, windowed_heads (those over EXACT) and
+    sides (class → relation → how many stood before and behind the head).
+    """
+
+    name: str
+    weights: Mapping[str, Mapping[str, float]]
+    about: Mapping[str, Any]
+    _memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the memo, so that `datasets` fingerprints a model by what it says alone.
+        return type(self), (self.name, self.weights, self.about)
+
+    @classmethod
+    def learn(
+        cls, trees: Iterable[Tree], *, name: str = "", l2: float = 1.0, **told: str
+    ) -> WordOrderModel:
+        """Fit a model with the prior l2/2·‖w‖²; non-projective trees are dropped and counted.
+
+        `told` (treebank, licence) is kept in `about`. Raises ValueError for no trees, or no tree.
+        """
+        if l2 <= 0:
+            raise ValueError(f"l2 is {l2}; it must be above 0")
+        seen: dict[str, Counter[Kinds]] = {c: Counter() for c in CLASSES.values()}
+        sides: dict[str, dict[str, list[int]]] = {c: {} for c in seen}
+        sentences = dropped = windowed = 0
+        for sentences, tree in enumerate(trees, 1):
+            dropped += not _plan(tree, f"sentence {sentences}")[2]
+            for head_class, kinds, _, head in _clusters(tree, f"sentence {sentences}"):
+                windowed += len(kinds) > EXACT + 1
+                seen[head_class].update(kinds[window] for window in _windows(len(kinds)))
+                for place, kind in enumerate(kinds):
+                    if place != head:
+                        side = sides[head_class].setdefault(kind.partition("/")[0], [0, 0])
+                        side[place > head] += 1
+        if not sentences:
+            raise ValueError("no sentences to learn from")
+        about = {**told, "l2": l2, "sentences": sentences, "dropped_nonprojective": dropped}
+        about |= {"windowed_heads": windowed}
+        about |= {"sides": {c: dict(sorted(counted.items())) for c, counted in sides.items()}}
+        return cls(name, {c: _Problem(seen[c], l2).solve() for c in seen}, about)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> WordOrderModel:
+        """The model saved at `path`; ValueError for another format, OSError for no file."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            if data.pop("version") != FORMAT_VERSION:
+                raise ValueError(f"not format version {FORMAT_VERSION}")
+            if not set(data["weights"]) == set(data["sides"]) == set(CLASSES.values()):
+                raise ValueError("not weights and sides of noun and verb")
+            return cls(data.pop("name"), data.pop("weights"), data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not a word-order model: {error}") from error
+
+    @classmethod
+    def from_name(cls, name: str) -> WordOrderModel:
+        """A packaged model, one of `KNOWN`; ValueError for another name."""
+        if name not in KNOWN:
+            raise ValueError(f"no word-order model {name!r}; known: {', '.join(KNOWN) or 'none'}")
+        return cls.from_file(PACKAGED / f"{name}.json")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as JSON, one weight a line, whole or not at all."""
+        data = {"version": FORMAT_VERSION, "name": self.name, **self.about}
+        text = json.dumps({**data, "weights": self.weights}, ensure_ascii=False, indent=1)
+        text = re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", text)
+        beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+        try:
+            beside.write_text(text + "\n", encoding="utf-8")
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def order(self, tree: Tree, *, seed: int = 0, index: int = 0, best: bool = False) -> list[int]:
+        """The words (from 0) of a sentence in this language's order: a draw, or the best one.
+
+        Depends on nothing but tree, `seed` and `index` (the sentence's number). Punctuation keeps
+        its slot among its head's constituents, a sentence-final mark its place; dependents whose
+        relation was never seen go along with their head; a tree that is not projective keeps its
+        order. Raises ValueError, naming `index`, for what is no tree.
+        """
+        order, children, projective = _plan(tree, f"sentence {index}")
+        last = len(order) - 1
+        if not projective:
+            return list(range(last + 1))
+        if _is_mark(tree, last) and tree.heads[last] and not children[last]:
+            children[tree.heads[last] - 1].remove(last)
+            children[children[-1][-1]].append(last)
+        rng = None if best else random.Random(f"syn/{seed}/{index}")
+        spans = [[node] for node in range(last + 1)]
+        for node in reversed(order):
+            nodes, core = sorted([node, *children[node]]), [node]
+            if (head_class := CLASSES.get(tree.upos[node])) and children[node]:
+                seen = self.about["sides"][head_class]
+                free = [i for i in nodes if i == node or tree.deprels[i].partition(":")[0] in seen]
+                marks = [i for i in nodes if i not in free and _is_mark(tree, i)]
+                core = [i for i in nodes if i == node or i not in (*free, *marks)]
+                ranks = iter(self.arrange(head_class, _kinds(tree, node, free), rng))
+                slots = (i for i in nodes if i in free or i in marks)
+                nodes = [i if i in marks else free[next(ranks)] for i in slots]
+            core = [word for i in core for word in spans[i]]
+            spans[node] = [word for i in nodes for word in (core if i == node else spans[i])]
+        return [word for root in children[-1] for word in spans[root]]
+
+    def arrange(self, head_class: str, kinds: Kinds, rng: random.Random | None) -> list[int]:
+        """Indices of a head and its dependents, given as kinds, in a drawn order (rng None: best).
+
+        A kind is "relation/TAG", the head's "head/TAG". Over EXACT dependents: from the order
+        given, windows are rearranged in turn, each exactly given the rest, forth and back; twice
+        for a draw (Gibbs sampling), until nothing changes for the best.
+        """
+        n, key = len(kinds), (head_class, kinds, rng is None)
+        known: Any = self._memo.get(key)
+        if known is None:
+            if len(self._memo) >= MEMO_SIZE:
+                self._memo.clear()
+            scores = self.scores(head_class, kinds)
+            known = scores if n > EXACT + 1 else _table(scores, rng is None)
+            self._memo[key] = known
+        if n <= EXACT + 1:
+            return _walk(known, n, rng)
+        placed = list(range(n))
+        for _ in range(2 if rng else n):
+            before = list(placed)
+            for window in (*_windows(n), *_windows(n)[-2::-1]):
+                part = placed[window]
+                table = _table(known[np.ix_(part, part)], rng is None)
+                placed[window] = [part[i] for i in _walk(table, len(part), rng)]
+            if rng is None and placed == before:
+                break
+        return placed
+
+    def scores(self, head_class: str, kinds: Kinds) -> Array:
+        """(n, n) of a before b, antisymmetric, for constituents in source order."""
+        scores, weights = np.zeros((len(kinds), len(kinds))), self.weights[head_class]
+        for i, j in combinations(range(len(kinds)), 2):
+            key = (head_class, kinds[i], kinds[j])
+            if (score := self._memo.get(key)) is None:
+                known = [s * weights[f] for f, s in _features(*key[1:]) if f in weights]
+                score = sum(known) if known else TWINS if kinds[i] == kinds[j] else UNSEEN
+                self._memo[key] = score
+            scores[i, j], scores[j, i] = score / 2, -score / 2
+        return scores
+
+
+def _table(scores: Array, best: bool) -> array[float]:
+    """Cumulative chances of each next constituent, set after set; compact, for a memo of many."""
+    logs = _steps(scores[None], best)[0][0]
+    # The margin makes equal scores equal whatever the order of summation: the first one wins.
+    chances = (logs > -1e-9).astype(float) if best else np.exp(logs)
+    return array("d", chances.cumsum(-1).tobytes())
+
+
+def _walk(table: array[float], n: int, rng: random.Random | None) -> list[int]:
+    chosen: list[int] = []
+    row = 0
+    for _ in range(n):
+        point = rng.random() * table[row + n - 1] if rng else 0.0
+        chosen.append(bisect_right(table, point, row, row + n) - row)
+        row += n << chosen[-1]
+    return chosen
+
+
+def majority_sides(model: WordOrderModel) -> WordOrderModel:
+    """The baseline: each relation on the side of its head where the model's treebank had it."""
+    weights: dict[str, dict[str, float]] = {}
+    for head_class, sides in model.about["sides"].items():
+        signs = {r: 1.0 if before > behind else -1.0 for r, (before, behind) in sides.items()}
+        named = {r: next(_features(r, "head")) for r in signs}
+        weights[head_class] = {named[r][0]: 20 * signs[r] * named[r][1] for r in signs}
+    return WordOrderModel("majority side", weights, model.about)
+
+
+def agreement(
+    model: WordOrderModel, trees: Iterable[Tree], *, best: bool = True, seed: int = 0
+) -> dict[str, tuple[int, int]]:
+    """How many pairs of constituents of nouns and verbs the model orders as the sentences do.
+
+    It gets the constituents shuffled, so that nothing of the real order shows; punctuation is left
+    out. Gives "head" (head and dependent) and "sibling" → (pairs in agreement, pairs).
+    """
+    right: Counter[str] = Counter()
+    pairs: Counter[str] = Counter()
+    for index, tree in enumerate(trees):
+        rng = random.Random(f"check/{seed}/{index}")
+        for head_class, kinds, _, head in _clusters(tree, f"sentence {index}"):
+            mixed = rng.sample(range(len(kinds)), len(kinds))
+            given = tuple(kinds[i] for i in mixed)
+            found = [mixed[i] for i in model.arrange(head_class, given, None if best else rng)]
+            for a, b in combinations(found, 2):
+                pair = "head" if head in (a, b) else "sibling"
+                right[pair] += a < b
+                pairs[pair] += 1
+    return {pair: (right[pair], pairs[pair]) for pair in ("head", "sibling")}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`learn` a model or `check` one; errors are one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m hf_alignmlm.syntax", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    learn = commands.add_parser("learn", help="learn a word-order model from a UD treebank")
+    learn.set_defaults(run=_learn)
+    learn.add_argument("treebank", help="CoNLL-U, plain or .gz")
+    learn.add_argument("--output", required=True, help="where to write the model (JSON)")
+    learn.add_argument("--name", default="", help="the language's name, kept in the model")
+    learn.add_argument("--licence", default="", help="the treebank's licence, kept in the model")
+    learn.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    check = commands.add_parser("check", help="pairwise accuracy on a treebank, beside baselines")
+    check.set_defaults(run=_check)
+    check.add_argument("--model", required=True, help=f"a file, or one of {', '.join(KNOWN)}")
+    check.add_argument("--treebank", required=True, help="held-out CoNLL-U, plain or .gz")
+    check.add_argument("--baseline_treebank", nargs="*", default=[], help="to learn rivals from")
+    check.add_argument("--seed", type=int, default=0, help="of the drawn orders")
+    for command in (learn, check):
+        command.add_argument("--l2", type=float, default=1.0, help="strength of the prior")
+    args = parser.parse_args(argv)
+    try:
+        args.run(args)
+    except (OSError, ValueError) as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _learn(args: argparse.Namespace) -> None:
+    if Path(args.output).exists() and not args.overwrite:
+        raise ValueError(f"{args.output} exists; --overwrite replaces it")
+    told = {"treebank": Path(args.treebank).name, "licence": args.licence}
+    model = WordOrderModel.learn(read_conllu(args.treebank), name=args.name, l2=args.l2, **told)
+    model.save(args.output)
+    kept = {c: len(weights) for c, weights in model.weights.items()}
+    print({**model.about, "sides": "…", "weights": kept})
+
+
+def _check(args: argparse.Namespace) -> None:
+    load = WordOrderModel.from_name if args.model in KNOWN else WordOrderModel.from_file
+    model, trees = load(args.model), list(read_conllu(args.treebank))
+    rows = [(args.model, model, True), (args.model, model, False)]
+    rows.append(("majority side", majority_sides(model), True))
+    for path in args.baseline_treebank:
+        rival = WordOrderModel.learn(read_conllu(path), l2=args.l2)
+        rows += [(Path(path).name, rival, True), (Path(path).name, rival, False)]
+    print(f"{'system':32} {'order':8} head–dependent  siblings    all")
+    for name, system, best in rows:
+        found = agreement(system, trees, best=best, seed=args.seed)
+        (a, n), (b, m) = found["head"], found["sibling"]
+        rates = (100 * a / max(n, 1), 100 * b / max(m, 1), 100 * (a + b) / max(n + m, 1))
+        order = "best" if best else "sampled"
+        print(f"{name:32} {order:8} {rates[0]:14.1f}  {rates[1]:8.1f}  {rates[2]:5.1f}")
+    print(f"{'pairs':41} {n:14}  {m:8}  {n + m:5}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""`AlignMLMTrainer`: the library's, that reports each part of the loss and the alignment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
+
+from hf_alignmlm.alignment import alignment_scores
+from hf_alignmlm.arguments import option, seal_checkpoint
+from hf_alignmlm.languages import SyntheticLanguage
+
+
+def dictionary_alignment(embeddings, dictionary):
+    from hf_alignmlm.dictionary import WordPieces
+
+    pairs = [*dictionary.seen, *dictionary.heldout]
+    sides = [list(dict.fromkeys(p[k] for p in pairs)) for k in (0, 1)]
+    num = [{w: i for i, w in enumerate(s)} for s in sides]
+    idx = torch.tensor([[num[0][a], num[1][b]] for a, b in pairs])
+    seen = torch.arange(len(pairs)) < len(dictionary.seen)
+    with torch.no_grad():
+        o, d = (WordPieces(s).to(embeddings.device)(embeddings.detach()) for s in sides)
+    return alignment_scores(o, d, idx, seen)
+
+
+# What is worth a line in every evaluation; the results file has all of it.
+LOGGED_ALIGNMENT = ("p1", "p1_seen", "p1_heldout", "csls_p1", "cosine_true", "cosine_random")
+
+
+@dataclass
+class AlignMLMTrainingArguments(TrainingArguments):
+    """The library's training arguments, with defaults that suit pre-training."""
+
+    overwrite_output_dir: bool = option(
+        False, "Remove the run that lies in the output folder, if there is another one."
+    )
+    # The collator needs columns that the model does not take: example, epoch, language.
+    remove_unused_columns: bool = field(default=False)
+    eval_strategy: str = field(default="steps")
+    eval_steps: float | None = field(default=0.1)
+    save_steps: float = field(default=0.1)
+    save_total_limit: int | None = field(default=2)
+    logging_steps: float = field(default=50)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # The results need the number of tokens, and a resumed run can only read it from its state.
+        self.include_num_input_tokens_seen = "non_padding"
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise ValueError("save_total_limit must be at least 2: one checkpoint may be damaged")
+
+
+class AlignMLMTrainer(Trainer):
+    """Trains `BertForAlignedMaskedLM`, and any masked LM that names the parts of its loss.
+
+    Logs `mlm_loss` and `alignment_loss` beside `loss`; evaluates `mlm_loss` and `perplexity` (its
+    exponential, nothing else in it) of each evaluation set, and the alignment of the model's
+    dictionary; saves the language beside the model.
+    """
+
+    def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.language = language
+        self._sums: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss, whose parts are added up on the way, each with its own weight."""
+        loss, outputs = super().compute_loss(
+            model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        weights = {"mlm_loss": inputs["labels"].ne(-100).sum().float()}
+        sums = self._sums[model.training]
+        for name in ("mlm_loss", "alignment_loss"):
+            if (value := outputs.get(name)) is not None:
+                weight = weights.get(name, torch.ones((), device=value.device))
+                term = torch.stack([value.detach().float() * weight, weight])
+                sums[name] = sums[name] + term if name in sums else term
+        return (loss, outputs) if return_outputs else loss
+
+    def _means(self, training: bool) -> dict[str, float]:
+        """The means of the parts since the last call, over all processes."""
+        sums, self._sums[training] = self._sums[training], {}
+        totals = {n: self.accelerator.gather(s[None]).sum(0).tolist() for n, s in sums.items()}
+        return {name: total / weight for name, (total, weight) in totals.items() if weight}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the parts of the loss beside the loss."""
+        if "loss" in logs:
+            logs |= self._means(training=True)
+        super().log(logs, start_time)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> Any:
+        """Evaluate; for the loss alone, the logits of unlabelled positions are left out."""
+        if prediction_loss_only:
+            inputs = {**inputs, "logits_at_labels": True}
+        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """The library's loop, with the masked-LM loss and its perplexity among the metrics."""
+        self._sums[False] = {}
+        output = super().evaluation_loop(*args, **kwargs)
+        metrics = output.metrics if output.metrics is not None else {}
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        means = self._means(training=False)
+        if "mlm_loss" in means:
+            metrics[f"{prefix}_mlm_loss"] = means["mlm_loss"]
+            metrics[f"{prefix}_perplexity"] = math.exp(min(means["mlm_loss"], 700.0))
+        return output
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Evaluate each set (a dictionary of them: by language) and, once, the alignment."""
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        if metric_key_prefix == "eval" and (alignment := self.alignment()):
+            logged = {
+                f"eval_alignment_{name}": value
+                for name in LOGGED_ALIGNMENT
+                if (value := alignment[name]) is not None
+            }
+            self.log(dict(logged))
+            metrics |= logged
+        return metrics
+
+    def alignment(self) -> dict[str, float | None]:
+        """Alignment of the input word embeddings over the dictionary, in percent; empty without."""
+        model = self.accelerator.unwrap_model(self.model)
+        dictionary = getattr(model, "dictionary", None)
+        if dictionary is None:
+            return {}
+        return dictionary_alignment(model.get_input_embeddings().weight, dictionary)
+
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        # Counted from the ids: the attention mask of isolated sentences has two dimensions more.
+        super()._track_num_input_tokens({"input_ids": inputs["input_ids"]})
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.language is not None and self.args.should_save:
+            self.language.save_pretrained(output_dir or str(self.args.output_dir))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            seal_checkpoint(Path(self._get_output_dir(trial)) / folder)

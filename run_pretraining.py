@@ -1,0 +1,360 @@
+#!/usr/bin/env python
+"""Pre-train a bilingual masked language model on a corpus and its synthetic twin.
+
+    python run_pretraining.py --objective align-mlm --language trans_inv --output_dir runs/first
+
+With no corpus named, the embedded one. Several processes: see the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from datasets.utils.logging import disable_progress_bar
+from transformers import AutoConfig, set_seed
+
+from hf_alignmlm import corpora
+from hf_alignmlm.arguments import (
+    RESULTS_FILE,
+    DataArguments,
+    ModelArguments,
+    ObjectiveArguments,
+    claim_output_dir,
+    last_whole_checkpoint,
+    one_line_errors,
+    parse,
+    peek,
+    versions,
+)
+from hf_alignmlm.configuration import AlignedBertConfig
+from hf_alignmlm.dictionary import BilingualDictionary
+from hf_alignmlm.files import write_json
+from hf_alignmlm.languages import SyntheticLanguage
+from hf_alignmlm.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.objectives import (
+    LANGUAGES,
+    EpochDataset,
+    EpochStream,
+    Objective,
+    ObjectiveCollator,
+    pack,
+    packing_report,
+)
+from hf_alignmlm.sizes import SIZES, expectation
+from hf_alignmlm.tokenization import (
+    WordEncoder,
+    double_tokenizer,
+    is_doubled,
+    load_tokenizer,
+    train_tokenizer,
+    vocabulary_pairs,
+)
+from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
+
+# Texts that a tokenizer is trained on when the corpus is a stream.
+TOKENIZER_SAMPLE = 200_000
+
+
+@dataclass
+class Run:
+    """All that training needs, checked and prepared."""
+
+    trainer: AlignMLMTrainer
+    arguments: dict[str, Any]
+    checkpoint: str | None
+    results: dict[str, Any]
+
+
+def load_corpora(data: DataArguments) -> dict[str, tuple[corpora.Corpus, corpora.Corpus]]:
+    """Training and validation corpus; of both languages, where the second is a natural one."""
+    options = {
+        "streaming": data.streaming,
+        "validation_split_percentage": data.validation_split_percentage,
+        "max_train_samples": data.max_train_samples,
+        "max_eval_samples": data.max_eval_samples,
+    }
+    original = corpora.load_splits(
+        data.train_file,
+        data.validation_file,
+        dataset_name=data.dataset_name,
+        dataset_config_name=data.dataset_config_name,
+        **options,
+    )
+    if not data.derived_train_file:
+        return {"original": original}
+    derived = corpora.load_splits(data.derived_train_file, data.derived_validation_file, **options)
+    return {"original": original, "derived": derived}
+
+
+def load_bilingual_tokenizer(
+    model: ModelArguments,
+    language: SyntheticLanguage,
+    texts: Sequence[corpora.Corpus],
+    max_seq_length: int,
+    folder: str,
+) -> tuple[Any, SyntheticLanguage]:
+    """The tokenizer of the run's folder, a given one, or one trained; doubled where needed."""
+    if (Path(folder) / "tokenizer.json").exists():
+        return load_tokenizer(folder), SyntheticLanguage.from_pretrained(folder)
+    if name := model.tokenizer_name or model.model_name_or_path:
+        tokenizer = load_tokenizer(name)
+    else:
+        sample = corpora.texts(texts, limit=TOKENIZER_SAMPLE)
+        size = model.vocab_size or SIZES[model.size].vocab_size
+        tokenizer = train_tokenizer(sample, size, lowercase=model.lowercase)
+    tokenizer.model_max_length = max_seq_length
+    if language.mapped_share and not is_doubled(tokenizer):
+        tokenizer, language = double_tokenizer(tokenizer, language)
+    tokenizer.save_pretrained(folder)
+    language.save_pretrained(folder)
+    return tokenizer, language
+
+
+def load_dictionary(
+    data: DataArguments, tokenizer: Any, language: SyntheticLanguage
+) -> BilingualDictionary | None:
+    """The pairs of a file, or of the vocabulary and its twin; None where there are none."""
+    options: dict[str, Any] = {"fraction": data.dictionary_fraction, "seed": data.dictionary_seed}
+    if data.dictionary_file:
+        corpora.check_file(data.dictionary_file)
+        encode = WordEncoder(tokenizer, language).original
+        dictionary = BilingualDictionary.from_file(
+            data.dictionary_file, encode, unknown_id=tokenizer.unk_token_id, **options
+        )
+        print(f"Dictionary: {len(dictionary):,} pairs, {dictionary.skipped:,} unusable lines")
+        return dictionary
+    if not language.mapped_share:
+        return None
+    return BilingualDictionary.from_pairs(vocabulary_pairs(tokenizer, language), **options)
+
+
+def load_model(
+    model: ModelArguments, objective: Objective, tokenizer: Any, max_seq_length: int
+) -> BertForAlignedMaskedLM:
+    """The model to train: a checkpoint's, a configuration's or a size's."""
+    weight = model.alignment_loss_weight
+    if weight is None:
+        weight = 10.0 if objective.name == "align-mlm" else 0.0
+    ours: dict[str, Any] = {
+        "alignment_loss_weight": weight,
+        "language_embeddings": objective.language_embeddings,
+        "objective": objective.name,
+        "architectures": [BertForAlignedMaskedLM.__name__],
+    }
+    if model.model_name_or_path:
+        loaded = BertForAlignedMaskedLM.from_pretrained(model.model_name_or_path, **ours)
+        if loaded.config.vocab_size != len(tokenizer):
+            loaded.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        return loaded
+    if model.config_name:
+        base = AutoConfig.from_pretrained(model.config_name).to_dict()
+    else:
+        base = {**SIZES[model.size].model, "max_position_embeddings": max_seq_length}
+    config = AlignedBertConfig(
+        **{**base, **ours, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    )
+    if model.config_overrides:
+        config.update_from_string(model.config_overrides)
+    if config.max_position_embeddings < max_seq_length:
+        raise ValueError(
+            f"max_seq_length {max_seq_length} is more than the model's "
+            f"{config.max_position_embeddings} positions"
+        )
+    return BertForAlignedMaskedLM(config)
+
+
+def prepare_sequences(
+    splits: dict[str, tuple[corpora.Corpus, corpora.Corpus]],
+    data: DataArguments,
+    objective: Objective,
+    tokenizer: Any,
+    language: SyntheticLanguage,
+    seed: int,
+    max_seq_length: int,
+) -> tuple[corpora.Corpus, dict[str, corpora.Corpus]]:
+    """Packed sequences to train on, and those of each language to evaluate on."""
+    tokenized = {
+        (name, split): corpora.tokenize_corpus(
+            corpus,
+            tokenizer,
+            language,
+            num_proc=data.preprocessing_num_workers,
+            name=f"the {split} corpus" if len(splits) == 1 else f"the {name} {split} corpus",
+        )
+        for name, pair in splits.items()
+        for split, corpus in zip(("training", "validation"), pair, strict=True)
+    }
+    options: dict[str, Any] = {"max_seq_length": max_seq_length, "seed": seed}
+    rate = objective.tlm_rate if objective.name == "xlm" else 0.0
+    if len(splits) == 1:
+        train = pack(tokenized["original", "training"], tokenizer, tlm_rate=rate, **options)
+    else:
+        train = corpora.join(
+            [pack(tokenized[n, "training"], tokenizer, languages=[n], **options) for n in splits]
+        )
+    evaluation = {}
+    for name in LANGUAGES:
+        source = tokenized[name if name in splits else "original", "validation"]
+        evaluation[name] = pack(source, tokenizer, languages=[name], **options)
+    return train, evaluation
+
+
+def prepare(argv: Sequence[str] | None) -> Run | None:
+    """Check everything and prepare the run; None where it has finished already."""
+    chosen = peek(argv, size="mini", objective="align-mlm", language="trans_inv")
+    if chosen["size"] not in SIZES:
+        raise ValueError(f"unknown size {chosen['size']!r}: known are {', '.join(SIZES)}")
+    size = SIZES[chosen["size"]]
+    defaults = {**size.training, "output_dir": f"runs/{chosen['objective']}-{chosen['language']}"}
+    (model_args, data, objective_args, args), arguments = parse(
+        [ModelArguments, DataArguments, ObjectiveArguments, AlignMLMTrainingArguments],
+        argv,
+        **defaults,
+    )
+    main = args.process_index == 0
+    if not main:
+        disable_progress_bar()
+    objective_args = vars(objective_args)
+    if objective_args["language_embeddings"] is None:
+        objective_args["language_embeddings"] = chosen["objective"] == "xlm"
+    objective = Objective(objective_args.pop("objective"), **objective_args)
+    if data.derived_train_file:
+        data.language = "natural"
+    language = SyntheticLanguage.from_name(data.language, seed=data.language_seed)
+    if data.language == "natural" and (not data.derived_train_file or objective.name == "xlm"):
+        raise ValueError(
+            "a natural language needs --derived_train_file, and xlm needs parallel text: "
+            "take another objective or a synthetic language"
+        )
+    if not 0 <= data.dictionary_fraction <= 1:
+        raise ValueError(
+            f"dictionary_fraction must lie between 0 and 1, not {data.dictionary_fraction}"
+        )
+    for path in [*data.train_file, *data.validation_file, *data.derived_train_file]:
+        corpora.check_file(path)
+    max_seq_length = data.max_seq_length or size.max_seq_length
+    if main and claim_output_dir(args.output_dir, arguments, overwrite=args.overwrite_output_dir):
+        print(f"{args.output_dir} holds this run, finished: see {RESULTS_FILE} in it")
+        return None
+
+    with args.main_process_first(desc="preparing the corpus"):
+        splits = load_corpora(data)
+        tokenizer, language = load_bilingual_tokenizer(
+            model_args,
+            language,
+            [pair[0] for pair in splits.values()],
+            max_seq_length,
+            args.output_dir,
+        )
+        dictionary = load_dictionary(data, tokenizer, language)
+        train, evaluation = prepare_sequences(
+            splits,
+            data,
+            objective,
+            tokenizer,
+            language,
+            args.data_seed or args.seed,
+            max_seq_length,
+        )
+    set_seed(args.seed)
+    model = load_model(model_args, objective, tokenizer, max_seq_length)
+    if dictionary is None and (model.config.alignment_loss_weight or objective.name == "dict-mlm"):
+        raise ValueError(
+            f"{data.language} has no word of its own to align: take a language with trans in its "
+            "name, or give --dictionary_file"
+        )
+    model.set_dictionary(dictionary)
+    collator = ObjectiveCollator(tokenizer, objective, max_seq_length, args.seed, dictionary)
+    results: dict[str, Any] = {
+        "objective": objective.name,
+        "language": language.name,
+        "seed": args.seed,
+        "parameters": model.num_parameters(),
+    }
+    if isinstance(train, Dataset):
+        results |= packing_report(train, evaluation, tokenizer, max_seq_length)
+        dataset: Any = EpochDataset(train)
+    else:
+        dataset = EpochStream(train, shuffle_buffer=data.shuffle_buffer, seed=args.seed)
+    trainer = AlignMLMTrainer(
+        model=model,
+        args=args,
+        data_collator=collator,
+        train_dataset=dataset,
+        eval_dataset={
+            name: EpochDataset(rows) if isinstance(rows, Dataset) else EpochStream(rows)
+            for name, rows in evaluation.items()
+        },
+        processing_class=tokenizer,
+        language=language,
+    )
+    if main:
+        steps = args.max_steps
+        if steps <= 0:
+            per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+            steps = int(len(dataset) * args.num_train_epochs / per_step)
+        line = expectation(
+            model.config,
+            model.num_parameters(),
+            length=max_seq_length,
+            batch_size=args.train_batch_size * args.gradient_accumulation_steps,
+            steps=steps,
+            device=args.device,
+            dtype=torch.bfloat16 if args.bf16 else torch.float32,
+            processes=args.world_size,
+        )
+        print(f"{objective.name} on {language.name}: {line}", flush=True)
+    checkpoint = last_whole_checkpoint(args.output_dir)
+    if checkpoint and main:
+        print(f"Resuming from {checkpoint}", flush=True)
+    return Run(trainer, arguments, checkpoint, results)
+
+
+def finish(run: Run) -> dict[str, Any]:
+    """Train, evaluate, save, and write the results file."""
+    trainer, args = run.trainer, run.trainer.args
+    trained = trainer.train(resume_from_checkpoint=run.checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    evaluation = trainer.evaluate()
+    state, metrics = trainer.state, trained.metrics
+    run.results |= {
+        "train_steps": state.global_step,
+        "train_tokens": state.num_input_tokens_seen,
+        "train_runtime": metrics["train_runtime"],
+        "train_tokens_per_second": metrics.get("train_tokens_per_second"),
+        "train_loss": metrics["train_loss"],
+    }
+    run.results |= {f"alignment_{name}": value for name, value in trainer.alignment().items()}
+    wanted = ("mlm_loss", "perplexity")
+    run.results |= {name: value for name, value in evaluation.items() if name.endswith(wanted)}
+    if not state.is_world_process_zero:
+        return run.results
+    run.results |= {"versions": versions(), "arguments": run.arguments}
+    write_json(Path(args.output_dir) / RESULTS_FILE, run.results)
+    return run.results
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The script, and the console command `alignmlm-pretrain`."""
+    with one_line_errors():
+        run = prepare(argv)
+    if run is None:
+        return
+    results = finish(run)
+    if run.trainer.is_world_process_zero():
+        print(
+            f"alignment P@1 {results.get('alignment_p1')}, perplexity "
+            f"{results['eval_original_perplexity']:.1f} original, "
+            f"{results['eval_derived_perplexity']:.1f} derived; checkpoint and {RESULTS_FILE} "
+            f"in {run.trainer.args.output_dir}"
+        )
+
+
+if __name__ == "__main__":
+    main()
