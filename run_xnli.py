@@ -1,0 +1,22 @@
+#!/usr/bin/env python
+"""Fine-tune a checkpoint on NLI and measure zero-shot transfer to its derived language.
+
+    python run_xnli.py --model_name_or_path runs/first
+
+With no data named, the task comes from the embedded corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hf_alignmlm import finetuning
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The script, and the console command `alignmlm-xnli`."""
+    finetuning.main(argv, tasks=("nli",))
+
+
+if __name__ == "__main__":
+    main()
