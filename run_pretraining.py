@@ -24,6 +24,7 @@ from hf_alignmlm.arguments import (
     DataArguments,
     ModelArguments,
     ObjectiveArguments,
+    check_output_dir,
     claim_output_dir,
     last_whole_checkpoint,
     one_line_errors,
@@ -96,10 +97,10 @@ def load_bilingual_tokenizer(
     language: SyntheticLanguage,
     texts: Sequence[corpora.Corpus],
     max_seq_length: int,
-    folder: str,
+    folder: str | None,
 ) -> tuple[Any, SyntheticLanguage]:
-    """The tokenizer of the run's folder, a given one, or one trained; doubled where needed."""
-    if (Path(folder) / "tokenizer.json").exists():
+    """The tokenizer of the run's own folder, a given one, or one trained; doubled where needed."""
+    if folder and (Path(folder) / "tokenizer.json").exists():
         return load_tokenizer(folder), SyntheticLanguage.from_pretrained(folder)
     if name := model.tokenizer_name or model.model_name_or_path:
         tokenizer = load_tokenizer(name)
@@ -110,8 +111,6 @@ def load_bilingual_tokenizer(
     tokenizer.model_max_length = max_seq_length
     if language.mapped_share and not is_doubled(tokenizer):
         tokenizer, language = double_tokenizer(tokenizer, language)
-    tokenizer.save_pretrained(folder)
-    language.save_pretrained(folder)
     return tokenizer, language
 
 
@@ -150,22 +149,23 @@ def load_model(
         loaded = BertForAlignedMaskedLM.from_pretrained(model.model_name_or_path, **ours)
         if loaded.config.vocab_size != len(tokenizer):
             loaded.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        return loaded
-    if model.config_name:
-        base = AutoConfig.from_pretrained(model.config_name).to_dict()
     else:
-        base = {**SIZES[model.size].model, "max_position_embeddings": max_seq_length}
-    config = AlignedBertConfig(
-        **{**base, **ours, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    )
-    if model.config_overrides:
-        config.update_from_string(model.config_overrides)
-    if config.max_position_embeddings < max_seq_length:
+        if model.config_name:
+            base = AutoConfig.from_pretrained(model.config_name).to_dict()
+        else:
+            base = {**SIZES[model.size].model, "max_position_embeddings": max_seq_length}
+        config = AlignedBertConfig(
+            **{**base, **ours, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        )
+        if model.config_overrides:
+            config.update_from_string(model.config_overrides)
+        loaded = BertForAlignedMaskedLM(config)
+    if loaded.config.max_position_embeddings < max_seq_length:
         raise ValueError(
             f"max_seq_length {max_seq_length} is more than the model's "
-            f"{config.max_position_embeddings} positions"
+            f"{loaded.config.max_position_embeddings} positions"
         )
-    return BertForAlignedMaskedLM(config)
+    return loaded
 
 
 def prepare_sequences(
@@ -238,8 +238,10 @@ def prepare(argv: Sequence[str] | None) -> Run | None:
     for path in [*data.train_file, *data.validation_file, *data.derived_train_file]:
         corpora.check_file(path)
     max_seq_length = data.max_seq_length or size.max_seq_length
-    if main and claim_output_dir(args.output_dir, arguments, overwrite=args.overwrite_output_dir):
-        print(f"{args.output_dir} holds this run, finished: see {RESULTS_FILE} in it")
+    overwrite = args.overwrite_output_dir
+    if check_output_dir(args.output_dir, arguments, overwrite=overwrite):
+        if main:
+            print(f"{args.output_dir} holds this run, finished: see {RESULTS_FILE} in it")
         return None
 
     with args.main_process_first(desc="preparing the corpus"):
@@ -249,7 +251,8 @@ def prepare(argv: Sequence[str] | None) -> Run | None:
             language,
             [pair[0] for pair in splits.values()],
             max_seq_length,
-            args.output_dir,
+            # What the main process finds there to overwrite, it has replaced for the others.
+            None if overwrite and main else args.output_dir,
         )
         dictionary = load_dictionary(data, tokenizer, language)
         train, evaluation = prepare_sequences(
@@ -261,15 +264,21 @@ def prepare(argv: Sequence[str] | None) -> Run | None:
             args.data_seed or args.seed,
             max_seq_length,
         )
-    set_seed(args.seed)
-    model = load_model(model_args, objective, tokenizer, max_seq_length)
-    if dictionary is None and (model.config.alignment_loss_weight or objective.name == "dict-mlm"):
-        raise ValueError(
-            f"{data.language} has no word of its own to align: take a language with trans in its "
-            "name, or give --dictionary_file"
-        )
-    model.set_dictionary(dictionary)
-    collator = ObjectiveCollator(tokenizer, objective, max_seq_length, args.seed, dictionary)
+        set_seed(args.seed)
+        model = load_model(model_args, objective, tokenizer, max_seq_length)
+        weight = model.config.alignment_loss_weight
+        if dictionary is None and (weight or objective.name == "dict-mlm"):
+            raise ValueError(
+                f"{data.language} has no word of its own to align: take a language with trans in "
+                "its name, or give --dictionary_file"
+            )
+        model.set_dictionary(dictionary)
+        collator = ObjectiveCollator(tokenizer, objective, max_seq_length, args.seed, dictionary)
+        if main:
+            # The first thing written, after the last check.
+            claim_output_dir(args.output_dir, arguments, overwrite=overwrite)
+            tokenizer.save_pretrained(args.output_dir)
+            language.save_pretrained(args.output_dir)
     results: dict[str, Any] = {
         "objective": objective.name,
         "language": language.name,
@@ -323,11 +332,13 @@ def finish(run: Run) -> dict[str, Any]:
     trainer.save_state()
     evaluation = trainer.evaluate()
     state, metrics = trainer.state, trained.metrics
+    # Those of this session: a resumed run has seen others before.
+    tokens = state.num_input_tokens_seen - trainer._initial_num_input_tokens_seen
     run.results |= {
         "train_steps": state.global_step,
         "train_tokens": state.num_input_tokens_seen,
         "train_runtime": metrics["train_runtime"],
-        "train_tokens_per_second": metrics.get("train_tokens_per_second"),
+        "train_tokens_per_second": tokens / metrics["train_runtime"],
         "train_loss": metrics["train_loss"],
     }
     run.results |= {f"alignment_{name}": value for name, value in trainer.alignment().items()}

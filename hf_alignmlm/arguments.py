@@ -26,6 +26,11 @@ logger = logging.get_logger(__name__)
 ARGUMENTS_FILE = "run_arguments.json"
 RESULTS_FILE = "all_results.json"
 MANIFEST_FILE = "manifest.json"
+# What a run writes beside its checkpoints; the dictionary of an old run must not stay behind.
+RUN_FILES = (
+    *(ARGUMENTS_FILE, RESULTS_FILE, "tokenizer.json", "tokenizer_config.json", "language.json"),
+    *("dictionary.json", "config.json", "model.safetensors", "trainer_state.json"),
+)
 # What may change between a run and its resumption.
 FREE_ARGUMENTS = frozenset(
     {
@@ -155,23 +160,20 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
-def claim_output_dir(
+def check_output_dir(
     output_dir: str | Path, arguments: dict[str, Any], *, overwrite: bool = False
 ) -> bool:
-    """Make the folder this run's own; True where the same run lies there, finished.
+    """Whether this run lies in the folder, finished; `ValueError` for another run or other files.
 
-    A folder of the same run is resumed, any other that is not empty is refused (`ValueError`), or
-    cleared of its old run where `overwrite` says so. Nothing else in it is touched.
+    Writes nothing: a run that fails a later check must leave the folder as it was.
     """
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: name a folder as --output_dir")
+    if overwrite or not folder.exists():
+        return False
     path = folder / ARGUMENTS_FILE
-    if overwrite:
-        files = (path, folder / RESULTS_FILE, folder / "tokenizer.json")
-        for old in [*folder.glob("checkpoint-*"), *files]:
-            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-    elif path.exists():
+    if path.exists():
         before = read_json(path)
         changed = sorted(
             name
@@ -183,13 +185,24 @@ def claim_output_dir(
                 f"{folder} holds another run (it differs in {', '.join(changed)}): name another "
                 "--output_dir, or give --overwrite_output_dir"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif any(folder.iterdir()):
         raise ValueError(
             f"{folder} is not empty and holds no run of these scripts: name another --output_dir, "
             "or give --overwrite_output_dir"
         )
-    write_json(path, arguments)
     return (folder / RESULTS_FILE).exists()
+
+
+def claim_output_dir(
+    output_dir: str | Path, arguments: dict[str, Any], *, overwrite: bool = False
+) -> None:
+    """Make a checked folder this run's own; `overwrite` clears it of what an old run wrote."""
+    folder = Path(output_dir)
+    if overwrite:
+        files = (folder / name for name in RUN_FILES)
+        for old in [*folder.glob("checkpoint-*"), *files]:
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    write_json(folder / ARGUMENTS_FILE, arguments)
 
 
 def _digests(checkpoint: Path) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """BERT's configuration with what ALIGN-MLM adds; it still says `bert`, so stock classes load it."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 import sentencex
 from datasets import (
     Dataset,
@@ -52,6 +53,8 @@ STREAM_VALIDATION_ROWS = 1_000
 # Sentences of one line are numbered from here up, so that a sentence's index, which seeds its
 # permutation, does not depend on how other lines split.
 SENTENCES_PER_LINE = 4096
+# Bytes of a file that are looked at before it is read.
+SAMPLE = 1 << 20
 
 TOKENIZED = Features(
     {
@@ -76,8 +79,11 @@ def open_text(path: str | Path) -> Any:
     return opener(path, "rt", encoding="utf-8")
 
 
-def check_file(path: str | Path, *, sample: int = 1 << 20) -> None:
-    """Raise, in one line, for a file that is missing, a folder, empty or not UTF-8."""
+def check_file(path: str | Path, *, whole: bool = False) -> None:
+    """Raise, in one line, for a file that is missing, a folder, empty or not UTF-8.
+
+    Contents are read up to the first MiB, or to the end of the file if `whole`.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -88,16 +94,20 @@ def check_file(path: str | Path, *, sample: int = 1 << 20) -> None:
     if file_format(path) == "parquet":
         return
     opener: Callable[..., Any] = gzip.open if str(path).endswith((".gz", ".gzip")) else open
+    blank, size, number = True, 0, 1
     try:
         with opener(path, "rb") as stream:
-            head = stream.read(sample)
-            codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < sample)
-    except UnicodeDecodeError as error:
-        line = head[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}, is not UTF-8 text: convert it first") from None
-    except (EOFError, gzip.BadGzipFile):
+            for line in stream:
+                line.decode("utf-8")
+                blank, size = blank and line.isspace(), size + len(line)
+                number += 1
+                if size > SAMPLE and not whole:
+                    break
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}, line {number}, is not UTF-8 text: convert it first") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error):
         raise ValueError(f"{path} is a damaged gzip file") from None
-    if not head.strip():
+    if blank:
         raise ValueError(f"{path} is empty: it has only white space")
 
 
@@ -106,7 +116,7 @@ def _rows(sentences: Iterable[Any]) -> Iterator[dict[str, Any]]:
         yield {name: list(getattr(sentence, name)) for name in ("words", *TREE_COLUMNS)}
 
 
-def _embedded(split: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
+def _embedded(split: str, count: int, seed: int, digest: str) -> Iterator[dict[str, Any]]:
     yield from _rows(minienglish.sentences(count, split=split, seed=seed))
 
 
@@ -115,13 +125,13 @@ def embedded_corpus(
 ) -> Corpus:
     """The grammar's sentences as rows of words and trees; any amount."""
     count = count or EMBEDDED_SENTENCES[split]
-    arguments = {"split": split, "count": count, "seed": seed}
+    arguments = {"split": split, "count": count, "seed": seed, "digest": code_digest()}
     make = IterableDataset if streaming else Dataset
     return make.from_generator(_embedded, gen_kwargs=arguments)
 
 
-def _conllu(path: str, stamp: tuple[int, int]) -> Iterator[dict[str, Any]]:
-    # The stamp changes with the file, and with it the key of the cache.
+def _conllu(path: str, stamp: tuple[int, int], digest: str) -> Iterator[dict[str, Any]]:
+    # The stamp changes with the file, the digest with the code, and with them the cache's key.
     yield from _rows(read_conllu(path, trees=False))
 
 
@@ -129,8 +139,9 @@ def _read_file(path: str, streaming: bool) -> Corpus:
     kind = file_format(path)
     if kind == "conllu":
         stamp = (Path(path).stat().st_size, Path(path).stat().st_mtime_ns)
+        arguments = {"path": path, "stamp": stamp, "digest": code_digest()}
         make = IterableDataset if streaming else Dataset
-        return make.from_generator(_conllu, gen_kwargs={"path": path, "stamp": stamp})
+        return make.from_generator(_conllu, gen_kwargs=arguments)
     return load_dataset(kind, data_files=path, split="train", streaming=streaming)
 
 
@@ -160,14 +171,18 @@ def read_corpus(files: Sequence[str], *, streaming: bool = False) -> Corpus:
     """
     corpora = []
     for path in files:
-        check_file(path)
+        # JSON's reader takes any bytes for text, and fails at the row when it is used.
+        check_file(path, whole=file_format(path) == "json" and not streaming)
         try:
             corpora.append(_usable_columns(_read_file(path, streaming), path))
-        except DatasetGenerationError as error:
+        except (DatasetGenerationError, pa.ArrowInvalid, EOFError, zlib.error) as error:
             cause = error.__cause__ or error
             if isinstance(cause, UnicodeDecodeError):
-                check_file(path, sample=-1)
-            raise ValueError(f"{path} cannot be read as {file_format(path)}: {cause}") from None
+                check_file(path, whole=True)
+            told = str(cause)
+            if path not in told:
+                told = f"{path} cannot be read as {file_format(path)}: {told}"
+            raise ValueError(told) from None
     return concatenate_datasets(corpora) if len(corpora) > 1 else corpora[0]
 
 
@@ -224,6 +239,8 @@ def load_splits(
         train = embedded_corpus("train", streaming=streaming)
         validation = embedded_corpus("validation", streaming=streaming)
     if validation is None and isinstance(train, Dataset):
+        if len(train) < 2:
+            raise ValueError("one row of text gives no validation set: give a --validation_file")
         parts = train.train_test_split(validation_split_percentage / 100, shuffle=False)
         train, validation = parts["train"], parts["test"]
     elif validation is None:
@@ -233,9 +250,18 @@ def load_splits(
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:
-    """One corpus after the other; streams take turns, so that every part of them has both."""
+    """One corpus after the other; streams take turns, so that every part of them has both.
+
+    Either way each row comes once: a longer stream goes on alone.
+    """
     streams = [corpus for corpus in corpora if isinstance(corpus, IterableDataset)]
-    return interleave_datasets(streams) if streams else concatenate_datasets(list(corpora))
+    if not streams:
+        return concatenate_datasets(list(corpora))
+    return interleave_datasets(streams, stopping_strategy="all_exhausted_without_replacement")
+
+
+def _text(row: dict[str, Any]) -> str:
+    return row.get("text") or " ".join(row.get("words") or [])
 
 
 def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[str]:
@@ -243,7 +269,7 @@ def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[st
     for corpus in corpora:
         rows = _first(corpus, limit) if isinstance(corpus, IterableDataset) else corpus
         for row in rows:
-            yield row["text"] if row.get("text") is not None else " ".join(row["words"])
+            yield _text(row)
 
 
 def sentences(
@@ -254,8 +280,8 @@ def sentences(
         has_tree = row.get("heads") is not None and None not in row["heads"]
         tree = SimpleNamespace(**{c: row[c] for c in TREE_COLUMNS}) if has_tree else None
         yield row["words"], tree, index * SENTENCES_PER_LINE
-    elif row["text"] and not row["text"].isspace():
-        for number, sentence in enumerate(sentencex.segment(split_language, row["text"].strip())):
+    elif text := _text(row).strip():
+        for number, sentence in enumerate(sentencex.segment(split_language, text)):
             if words := encoder.words(sentence):
                 yield words, None, index * SENTENCES_PER_LINE + number
 
@@ -266,6 +292,7 @@ def code_digest() -> str:
     here = Path(__file__).parent
     names = ("corpora", "languages", "minienglish", "objectives", "syntax", "tokenization")
     found = [here / f"{name}.py" for name in names if (here / f"{name}.py").exists()]
+    found += sorted(here.glob("word_order/*.json"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in found)).hexdigest()[:16]
 
 
@@ -286,8 +313,7 @@ def _tokenize(
     rows: dict[str, list[Any]] = {name: [] for name in TOKENIZED}
     for position, row_index in enumerate(indices):
         row = {name: values[position] for name, values in batch.items()}
-        text = row["text"] if row.get("text") is not None else " ".join(row["words"])
-        if language.uses_derived_script(text):
+        if language.uses_derived_script(_text(row)):
             # A row without tokens stands for a skipped line, to be counted.
             sentence_rows: Iterable[Any] = [([], [], [], [], -1 - row_index)]
         else:
@@ -307,6 +333,15 @@ def _sentence_rows(
         yield original, derived, pieces, order, index
 
 
+def _keep(name: str, skipped: list[int], index: int) -> bool:
+    if index < 0 and not skipped:
+        skipped.append(-index)
+        logger.warning(
+            "%s: line %d already uses the derived script; such lines are skipped", name, -index
+        )
+    return index >= 0
+
+
 def tokenize_corpus(
     corpus: Corpus,
     tokenizer: PreTrainedTokenizerBase,
@@ -319,7 +354,8 @@ def tokenize_corpus(
 
     `original` and `derived` are ids, `pieces` the number of pieces of each original word, `order`
     the original word at each derived place. Lines that already use the derived script are skipped,
-    counted and reported with the first one's number; nothing left is a `ValueError`.
+    counted and reported with the first one's number; nothing left is a `ValueError`. Of a stream
+    only the first such line is reported, as it is met.
     """
     arguments = {
         "tokenizer": tokenizer.backend_tokenizer.to_str(),
@@ -335,7 +371,7 @@ def tokenize_corpus(
             fn_kwargs=arguments,
             remove_columns=columns,
             features=TOKENIZED,
-        ).filter(lambda index: index >= 0, input_columns="index")
+        ).filter(partial(_keep, name, []), input_columns="index")
     tokenized = corpus.map(
         _tokenize,
         with_indices=True,
@@ -359,6 +395,6 @@ def tokenize_corpus(
     if not len(tokenized):
         raise ValueError(
             f"{name} has no sentence left"
-            + (" : all of its lines use the derived script" if len(skipped) else "")
+            + (": all of its lines use the derived script" if len(skipped) else "")
         )
     return tokenized

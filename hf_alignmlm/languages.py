@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
@@ -55,6 +56,8 @@ def _characters(ranges: Sequence[tuple[int, int]]) -> list[str]:
     return [chr(code) for code in chain.from_iterable(range(*bounds) for bounds in ranges)]
 
 
+# All that derived languages are written in: in no vocabulary to begin with.
+DERIVED_CHARACTERS = frozenset(_characters((*_LETTER_RANGES, *_PUNCTUATION_RANGES)))
 _SPLIT = BertPreTokenizer()
 
 
@@ -74,7 +77,6 @@ class Spelling:
     table: dict[int, str]
     inverse: dict[int, str]
     derived_script: re.Pattern[str]
-    units: re.Pattern[str]
 
 
 @lru_cache(maxsize=8)
@@ -86,8 +88,7 @@ def spelling(alphabet: str = "") -> Spelling:
     """
     letters, punctuation = _characters(_LETTER_RANGES), _characters(_PUNCTUATION_RANGES)
     targets = {True: iter(punctuation), False: iter(letters)}
-    reserved = frozenset(letters + punctuation)
-    if clash := sorted(reserved.intersection(alphabet)):
+    if clash := sorted(DERIVED_CHARACTERS.intersection(alphabet)):
         raise ValueError(
             f"the vocabulary already uses the derived script ({clash[0]!r}, "
             f"U+{ord(clash[0]):04X}): it cannot be doubled (again)"
@@ -101,18 +102,28 @@ def spelling(alphabet: str = "") -> Spelling:
                 f"{len(letters)} letters and {len(punctuation)} punctuation marks"
             )
         table[ord(character)] = target
-    marks = "".join(re.escape(chr(code)) for code in table if is_punctuation(chr(code)))
     return Spelling(
         table=table,
         inverse={ord(target): chr(code) for code, target in table.items()},
         derived_script=re.compile(f"[{''.join(map(re.escape, table.values()))}]"),
-        units=re.compile(f"[{marks}]|[^{marks}]+"),
     )
 
 
 @lru_cache(maxsize=8)
 def _word_orders(superstrate: str) -> WordOrderModel:
     return WordOrderModel.from_name(superstrate)
+
+
+def _inverted(order: list[int], marked: Sequence[bool]) -> list[int]:
+    """The order reversed; a final mark stays last.
+
+    Where none ends the sentence, marks that begin it ("... and then") stay first: reversed, one
+    would end it, and inverting twice would not be the identity.
+    """
+    final = any(marked[-1:])
+    start = 0 if final or not order else marked.index(False)
+    stop = len(order) - final
+    return order[:start] + order[start:stop][::-1] + order[stop:]
 
 
 class _Reordered:
@@ -156,6 +167,11 @@ class SyntheticLanguage:
         if self.name != NATURAL:
             object.__setattr__(self, "name", "_".join([*spellings, *self.orders]))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without what it has worked out, so that `datasets` fingerprints a language by its name,
+        # whether used before or just loaded.
+        return type(self), (self.name, self.seed, self.alphabet)
+
     @classmethod
     def from_name(cls, name: str, *, seed: int = 0, alphabet: str = "") -> SyntheticLanguage:
         """The language of that name, as `trans_inv`; `ValueError` lists the known parts."""
@@ -188,9 +204,7 @@ class SyntheticLanguage:
         result = list(range(len(words)))
         for position, part in enumerate(self.orders):
             if part == "inv":
-                marked = bool(result) and words[result[-1]] in FINAL_MARKS
-                body = result[:-1] if marked else result
-                result = body[::-1] + result[len(body) :]
+                result = _inverted(result, [words[i] in FINAL_MARKS for i in result])
             elif part == "perm":
                 random.Random(f"perm/{self.seed}/{position}/{index}").shuffle(result)
             else:
@@ -215,8 +229,11 @@ class SyntheticLanguage:
             return word.translate(self._spelling.table)
         if self.mapped_share == 0.0:
             return word
-        units = self._spelling.units.findall(word)
-        return "".join(u.translate(self._spelling.table) if self.maps(u) else u for u in units)
+        result, end = "", 0
+        for unit, (start, stop) in _SPLIT.pre_tokenize_str(word):
+            spelled = unit.translate(self._spelling.table) if self.maps(unit) else unit
+            result, end = result + word[end:start] + spelled, stop
+        return result + word[end:]
 
     def unspell(self, word: str) -> str:
         """The inverse of `spell`, for any word not in the derived script to begin with."""

@@ -21,9 +21,9 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from itertools import combinations
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import combinations, groupby, product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +31,9 @@ import conllu
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, dok_array
+
+from hf_alignmlm.files import write_text
 
 PACKAGED = Path(__file__).parent / "word_order"
 KNOWN = tuple(sorted(path.stem for path in PACKAGED.glob("*.json")))
@@ -41,7 +43,6 @@ FORMAT_VERSION = 1
 # Log-odds for the source order: of a pair the treebank never showed, and of twins (same kind), for
 # whom exchanging places changes no order of kinds, so that holding them takes nothing from it.
 UNSEEN, TWINS = 2.0, 60.0
-MEMO_SIZE = 1 << 15
 
 Array = NDArray[np.float64]
 Kinds = tuple[str, ...]
@@ -72,10 +73,10 @@ def read_conllu(path: str | os.PathLike[str], *, trees: bool = True) -> Iterator
     """Sentences of a CoNLL-U file (`.gz` or plain), to learn from or to derive.
 
     Multiword tokens and empty nodes are skipped; without `trees`, heads are not looked at. Raises
-    ValueError, naming file and sentence, for
-    what is not CoNLL-U, not a tree or not there at all, and OSError for what cannot be opened.
+    ValueError, naming file and sentence, for what is not CoNLL-U, not a tree or not there at all,
+    and OSError for what cannot be opened.
     """
-    opener: Callable[..., Any] = gzip.open if str(path).endswith(".gz") else open
+    opener: Any = gzip.open if str(path).endswith(".gz") else open
     number = 0
     try:
         with opener(path, "rt", encoding="utf-8") as lines:
@@ -87,7 +88,7 @@ def read_conllu(path: str | os.PathLike[str], *, trees: bool = True) -> Iterator
                 columns = ("form", "upos", "head", "deprel")
                 sentence = Sentence(*(tuple(word[c] for word in words) for c in columns))
                 if trees:
-                    _preorder(sentence.heads, where)
+                    _plan(sentence.heads, where)
                 yield sentence
     except (conllu.exceptions.ParseException, KeyError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: not CoNLL-U after sentence {number}: {error}") from error
@@ -99,12 +100,16 @@ def read_conllu(path: str | os.PathLike[str], *, trees: bool = True) -> Iterator
 
 def is_projective(heads: Sequence[int]) -> bool:
     """Whether every subtree is a contiguous span (heads from 1, 0: root); ValueError: no tree."""
-    return _preorder(heads, "this sentence")[2]
+    return _plan(heads, "this sentence")[2]
 
 
-def _preorder(heads: Sequence[int], where: str) -> tuple[list[int], list[list[int]], bool]:
+def _plan(
+    heads: Sequence[int], where: str, *columns: Sequence[str]
+) -> tuple[list[int], list[list[int]], bool]:
     """Nodes, heads first; each head's dependents (under n: the roots); whether projective."""
     n = len(heads)
+    if any(len(column) != n for column in columns):
+        raise ValueError(f"{where}: heads, deprels and upos differ in length")
     children: list[list[int]] = [[] for _ in range(n + 1)]
     for node, head in enumerate(heads):
         if head is None or not 0 <= head <= n:
@@ -115,53 +120,43 @@ def _preorder(heads: Sequence[int], where: str) -> tuple[list[int], list[list[in
         order += children[node]
     if not n or len(order) != n:
         raise ValueError(f"{where}: {'a cycle, or no root' if n else 'no words'}")
-    first, last, size = list(range(n)), list(range(n)), [1] * n
+    flat = _flatten(order, children, lambda head, nodes: nodes)
+    return order, children, flat == list(range(n))
+
+
+def _flatten(
+    order: list[int], children: list[list[int]], arrange: Callable[[int, list[int]], list[int]]
+) -> list[int]:
+    """A tree's words, each subtree in one piece; `arrange` orders a head and its dependents."""
+    spans = [[node] for node in range(len(order))]
     for node in reversed(order):
-        if last[node] - first[node] + 1 != size[node]:
-            return order, children, False
-        if heads[node]:
-            above = heads[node] - 1
-            first[above] = min(first[above], first[node])
-            last[above] = max(last[above], last[node])
-            size[above] += size[node]
-    return order, children, True
+        if children[node]:
+            nodes = arrange(node, sorted([node, *children[node]]))
+            spans[node] = [word for i in nodes for word in spans[i]]
+    return [word for root in children[-1] for word in spans[root]]
 
 
-def _plan(tree: Tree, where: str) -> tuple[list[int], list[list[int]], bool]:
-    if not len(tree.heads) == len(tree.deprels) == len(tree.upos):
-        raise ValueError(f"{where}: heads, deprels and upos differ in length")
-    return _preorder(tree.heads, where)
+def _kinds(tree: Tree, head: int, nodes: Iterable[int]) -> Kinds:
+    """Relations with tags; of relations the universal part, as subtypes differ by treebank."""
+    bases = ("head" if i == head else tree.deprels[i].partition(":")[0] for i in nodes)
+    return tuple(f"{base}/{tree.upos[i]}" for base, i in zip(bases, nodes, strict=True))
+
+
+def _clusters(tree: Tree, where: str) -> Iterator[tuple[str, Kinds, int]]:
+    """Of a projective tree each noun and verb: class, kinds in source order, its place in them."""
+    order, children, projective = _plan(tree.heads, where, tree.deprels, tree.upos)
+    for node in order if projective else ():
+        free = [i for i in children[node] if not tree.deprels[i].startswith("punct")]
+        if free and (head_class := CLASSES.get(tree.upos[node])):
+            nodes = sorted([node, *free])
+            yield head_class, _kinds(tree, node, nodes), nodes.index(node)
 
 
 @cache
-def _kind(relation: str, tag: str) -> str:
-    """Subtypes differ from treebank to treebank, so the universal relation alone counts."""
-    return f"{relation.partition(':')[0]}/{tag}"
-
-
-def _kinds(tree: Tree, node: int, nodes: Iterable[int]) -> Kinds:
-    return tuple(_kind("head" if i == node else tree.deprels[i], tree.upos[i]) for i in nodes)
-
-
-def _is_mark(tree: Tree, node: int) -> bool:
-    return tree.deprels[node].startswith("punct")
-
-
-def _clusters(tree: Tree, where: str) -> Iterator[tuple[str, Kinds, list[int], int]]:
-    """Of a projective tree each noun and verb: class, kinds, nodes in source order, its place."""
-    order, children, projective = _plan(tree, where)
-    for node in order if projective else ():
-        nodes = sorted([node, *(i for i in children[node] if not _is_mark(tree, i))])
-        if tree.upos[node] in CLASSES and len(nodes) > 1:
-            kinds = _kinds(tree, node, nodes)
-            yield CLASSES[tree.upos[node]], kinds, nodes, nodes.index(node)
-
-
-def _features(a: str, b: str) -> Iterator[tuple[str, float]]:
+def _features(a: str, b: str) -> list[tuple[str, float]]:
     """The names of "a before b", coarse and fine, each with +1 as named or −1 the other way."""
-    for x, y in ((a.partition("/")[0], b.partition("/")[0]), (a, b)):
-        if x != y:
-            yield (f"{x}<{y}", 1.0) if x < y else (f"{y}<{x}", -1.0)
+    levels = ((a.partition("/")[0], b.partition("/")[0]), (a, b))
+    return [(f"{x}<{y}", 1.0) if x < y else (f"{y}<{x}", -1.0) for x, y in levels if x != y]
 
 
 @cache
@@ -212,26 +207,22 @@ class _Problem:
     def __init__(self, seen: Mapping[Kinds, int], l2: float, rare: int = 3) -> None:
         shown: Counter[str] = Counter()
         for kinds, count in seen.items():
-            for a, b in combinations(kinds, 2):
-                shown.update({name: count for name, _ in _features(a, b)})
+            for pair in combinations(kinds, 2):
+                shown.update({name: count for name, _ in _features(*pair)})
         # A fine feature seen once or twice teaches noise. The coarse ones all stay: they also tell
         # which relations and pairs the treebank has shown.
         self.names = sorted(f for f, count in shown.items() if "/" not in f or count >= rare)
         self.l2, column = l2, {name: i for i, name in enumerate(self.names)}
         self.groups: list[tuple[int, csr_array, Array]] = []
-        for n in sorted({len(kinds) for kinds in seen}):
-            orders = [kinds for kinds in seen if len(kinds) == n]
-            cells = [
-                (((row * n + i) * n + j), column[name], sign / 2)
-                for row, kinds in enumerate(orders)
-                for i in range(n)
-                for j in range(n)
-                for name, sign in _features(kinds[i], kinds[j])
-                if name in column
-            ]
-            rows, columns, values = np.array(cells).reshape(-1, 3).T
-            shape = (len(orders) * n * n, len(self.names))
-            design = csr_array((values, (rows.astype(int), columns.astype(int))), shape=shape)
+        for n, group in groupby(sorted(seen, key=len), len):
+            orders = list(group)
+            pairs = [pair for kinds in orders for pair in product(kinds, repeat=2)]
+            cells = dok_array((len(pairs), len(self.names)))
+            for row, pair in enumerate(pairs):
+                for name, sign in _features(*pair):
+                    if name in column:
+                        cells[row, column[name]] += sign / 2
+            design = cells.tocsr()
             self.groups.append((n, design, np.array([seen[kinds] for kinds in orders], float)))
 
     def __call__(self, weights: Array) -> tuple[float, Array]:
@@ -264,11 +255,6 @@ class WordOrderModel:
     name: str
     weights: Mapping[str, Mapping[str, float]]
     about: Mapping[str, Any]
-    _memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Without the memo, so that `datasets` fingerprints a model by what it says alone.
-        return type(self), (self.name, self.weights, self.about)
 
     @classmethod
     def learn(
@@ -284,14 +270,14 @@ class WordOrderModel:
         sides: dict[str, dict[str, list[int]]] = {c: {} for c in seen}
         sentences = dropped = windowed = 0
         for sentences, tree in enumerate(trees, 1):
-            dropped += not _plan(tree, f"sentence {sentences}")[2]
-            for head_class, kinds, _, head in _clusters(tree, f"sentence {sentences}"):
+            for head_class, kinds, head in _clusters(tree, f"sentence {sentences}"):
                 windowed += len(kinds) > EXACT + 1
                 seen[head_class].update(kinds[window] for window in _windows(len(kinds)))
                 for place, kind in enumerate(kinds):
                     if place != head:
                         side = sides[head_class].setdefault(kind.partition("/")[0], [0, 0])
                         side[place > head] += 1
+            dropped += not is_projective(tree.heads)
         if not sentences:
             raise ValueError("no sentences to learn from")
         about = {**told, "l2": l2, "sentences": sentences, "dropped_nonprojective": dropped}
@@ -323,13 +309,7 @@ class WordOrderModel:
         """Write the model as JSON, one weight a line, whole or not at all."""
         data = {"version": FORMAT_VERSION, "name": self.name, **self.about}
         text = json.dumps({**data, "weights": self.weights}, ensure_ascii=False, indent=1)
-        text = re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", text)
-        beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-        try:
-            beside.write_text(text + "\n", encoding="utf-8")
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_text(path, re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", text) + "\n")
 
     def order(self, tree: Tree, *, seed: int = 0, index: int = 0, best: bool = False) -> list[int]:
         """The words (from 0) of a sentence in this language's order: a draw, or the best one.
@@ -339,28 +319,29 @@ class WordOrderModel:
         relation was never seen go along with their head; a tree that is not projective keeps its
         order. Raises ValueError, naming `index`, for what is no tree.
         """
-        order, children, projective = _plan(tree, f"sentence {index}")
+        where = f"sentence {index}"
+        order, children, projective = _plan(tree.heads, where, tree.deprels, tree.upos)
         last = len(order) - 1
         if not projective:
             return list(range(last + 1))
-        if _is_mark(tree, last) and tree.heads[last] and not children[last]:
+        base = [_base(relation) for relation in tree.deprels]
+        if base[last] == "punct" and tree.heads[last] and not children[last]:
             children[tree.heads[last] - 1].remove(last)
             children[children[-1][-1]].append(last)
         rng = None if best else random.Random(f"syn/{seed}/{index}")
-        spans = [[node] for node in range(last + 1)]
-        for node in reversed(order):
-            nodes, core = sorted([node, *children[node]]), [node]
-            if (head_class := CLASSES.get(tree.upos[node])) and children[node]:
-                seen = self.about["sides"][head_class]
-                free = [i for i in nodes if i == node or tree.deprels[i].partition(":")[0] in seen]
-                marks = [i for i in nodes if i not in free and _is_mark(tree, i)]
-                core = [i for i in nodes if i == node or i not in (*free, *marks)]
-                ranks = iter(self.arrange(head_class, _kinds(tree, node, free), rng))
-                slots = (i for i in nodes if i in free or i in marks)
-                nodes = [i if i in marks else free[next(ranks)] for i in slots]
-            core = [word for i in core for word in spans[i]]
-            spans[node] = [word for i in nodes for word in (core if i == node else spans[i])]
-        return [word for root in children[-1] for word in spans[root]]
+
+        def arrange(head: int, nodes: list[int]) -> list[int]:
+            if not (head_class := CLASSES.get(tree.upos[head])):
+                return nodes
+            seen = self.about["sides"][head_class]
+            free = [i for i in nodes if i == head or base[i] in seen]
+            along = [i for i in nodes if i == head or not (i in free or base[i] == "punct")]
+            ranks = iter(self.arrange(head_class, _kinds(tree, head, free), rng))
+            slots = (i for i in nodes if i == head or i not in along)
+            placed = (free[next(ranks)] if i in free else i for i in slots)
+            return [i for place in placed for i in (along if place == head else [place])]
+
+        return _flat(order, children, arrange)
 
     def arrange(self, head_class: str, kinds: Kinds, rng: random.Random | None) -> list[int]:
         """Indices of a head and its dependents, given as kinds, in a drawn order (rng None: best).
@@ -369,24 +350,14 @@ class WordOrderModel:
         given, windows are rearranged in turn, each exactly given the rest, forth and back; twice
         for a draw (Gibbs sampling), until nothing changes for the best.
         """
-        n, key = len(kinds), (head_class, kinds, rng is None)
-        known: Any = self._memo.get(key)
-        if known is None:
-            if len(self._memo) >= MEMO_SIZE:
-                self._memo.clear()
-            scores = self.scores(head_class, kinds)
-            known = scores if n > EXACT + 1 else _table(scores, rng is None)
-            self._memo[key] = known
-        if n <= EXACT + 1:
-            return _walk(known, n, rng)
-        placed = list(range(n))
-        for _ in range(2 if rng else n):
+        scores, placed = self.scores(head_class, kinds), list(range(len(kinds)))
+        windows = _windows(len(kinds))
+        for _ in range(1 if len(windows) == 1 else 2 if rng else len(kinds)):
             before = list(placed)
-            for window in (*_windows(n), *_windows(n)[-2::-1]):
+            for window in (*windows, *windows[-2::-1]):
                 part = placed[window]
-                table = _table(known[np.ix_(part, part)], rng is None)
-                placed[window] = [part[i] for i in _walk(table, len(part), rng)]
-            if rng is None and placed == before:
+                placed[window] = [part[i] for i in _draw(scores[part][:, part], rng)]
+            if not rng and placed == before:
                 break
         return placed
 
@@ -394,26 +365,17 @@ class WordOrderModel:
         """(n, n) of a before b, antisymmetric, for constituents in source order."""
         scores, weights = np.zeros((len(kinds), len(kinds))), self.weights[head_class]
         for i, j in combinations(range(len(kinds)), 2):
-            key = (head_class, kinds[i], kinds[j])
-            if (score := self._memo.get(key)) is None:
-                known = [s * weights[f] for f, s in _features(*key[1:]) if f in weights]
-                score = sum(known) if known else TWINS if kinds[i] == kinds[j] else UNSEEN
-                self._memo[key] = score
+            features = _features(kinds[i], kinds[j])
+            known = [sign * weights[name] for name, sign in features if name in weights]
+            score = sum(known) if known else TWINS if kinds[i] == kinds[j] else UNSEEN
             scores[i, j], scores[j, i] = score / 2, -score / 2
         return scores
 
 
-def _table(scores: Array, best: bool) -> array[float]:
-    """Cumulative chances of each next constituent, set after set; compact, for a memo of many."""
-    logs = _steps(scores[None], best)[0][0]
-    # The margin makes equal scores equal whatever the order of summation: the first one wins.
-    chances = (logs > -1e-9).astype(float) if best else np.exp(logs)
-    return array("d", chances.cumsum(-1).tobytes())
-
-
-def _walk(table: array[float], n: int, rng: random.Random | None) -> list[int]:
-    chosen: list[int] = []
-    row = 0
+def _draw(scores: Array, rng: random.Random | None) -> list[int]:
+    """One order by its probability, or the best (rng None)."""
+    n, row, chosen = len(scores), 0, list[int]()
+    table = _table(scores.tobytes(), n, rng is None)
     for _ in range(n):
         point = rng.random() * table[row + n - 1] if rng else 0.0
         chosen.append(bisect_right(table, point, row, row + n) - row)
@@ -421,13 +383,22 @@ def _walk(table: array[float], n: int, rng: random.Random | None) -> list[int]:
     return chosen
 
 
+@lru_cache(maxsize=1 << 15)
+def _table(scores: bytes, n: int, best: bool) -> array[float]:
+    """Cumulative chances of each next constituent, set after set; compact, as many are kept."""
+    logs = _steps(np.frombuffer(scores).reshape(1, n, n), best)[0][0]
+    # The margin makes equal scores equal whatever the order of summation: the first one wins.
+    chances = (logs > -1e-9).astype(float) if best else np.exp(logs)
+    return array("d", chances.cumsum(-1).tobytes())
+
+
 def majority_sides(model: WordOrderModel) -> WordOrderModel:
     """The baseline: each relation on the side of its head where the model's treebank had it."""
-    weights: dict[str, dict[str, float]] = {}
+    weights: dict[str, dict[str, float]] = {head_class: {} for head_class in model.weights}
     for head_class, sides in model.about["sides"].items():
-        signs = {r: 1.0 if before > behind else -1.0 for r, (before, behind) in sides.items()}
-        named = {r: next(_features(r, "head")) for r in signs}
-        weights[head_class] = {named[r][0]: 20 * signs[r] * named[r][1] for r in signs}
+        for relation, (before, behind) in sides.items():
+            name, sign = _features(relation, "head")[0]
+            weights[head_class][name] = 20 * sign * (1 if before > behind else -1)
     return WordOrderModel("majority side", weights, model.about)
 
 
@@ -439,19 +410,16 @@ def agreement(
     It gets the constituents shuffled, so that nothing of the real order shows; punctuation is left
     out. Gives "head" (head and dependent) and "sibling" → (pairs in agreement, pairs).
     """
-    right: Counter[str] = Counter()
-    pairs: Counter[str] = Counter()
+    counted: dict[str, Counter[bool]] = {"head": Counter(), "sibling": Counter()}
     for index, tree in enumerate(trees):
         rng = random.Random(f"check/{seed}/{index}")
-        for head_class, kinds, _, head in _clusters(tree, f"sentence {index}"):
+        for head_class, kinds, head in _clusters(tree, f"sentence {index}"):
             mixed = rng.sample(range(len(kinds)), len(kinds))
             given = tuple(kinds[i] for i in mixed)
             found = [mixed[i] for i in model.arrange(head_class, given, None if best else rng)]
             for a, b in combinations(found, 2):
-                pair = "head" if head in (a, b) else "sibling"
-                right[pair] += a < b
-                pairs[pair] += 1
-    return {pair: (right[pair], pairs[pair]) for pair in ("head", "sibling")}
+                counted["head" if head in (a, b) else "sibling"][a < b] += 1
+    return {pair: (counts[True], counts.total()) for pair, counts in counted.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from hf_alignmlm.languages import SyntheticLanguage, is_punctuation, spelling
+from hf_alignmlm.languages import (
+    DERIVED_CHARACTERS,
+    SyntheticLanguage,
+    is_punctuation,
+    spelling,
+)
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -31,20 +38,25 @@ def train_tokenizer(
     """Train a WordPiece tokenizer, cased unless told otherwise; the same texts give the same ids.
 
     The vocabulary may be smaller than `vocab_size` where the texts do not fill it. Raises
-    `ValueError` for a `vocab_size` that does not hold the special tokens and the characters.
+    `ValueError` for a `vocab_size` that does not hold the special tokens and the characters, and
+    for texts without any. Words in the derived script, or with a character among the rarest, stay
+    out: they will be [UNK].
     """
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    counts: Counter[str] = Counter()
-
-    def counted() -> Iterable[str]:
-        for text in texts:
-            counts.update(tokenizer.normalizer.normalize_str(text))
-            yield text
-
-    texts = list(counted())
-    characters = [c for c, n in counts.most_common(MAX_ALPHABET) if not c.isspace() and n > 1]
+    texts = [tokenizer.normalizer.normalize_str(text) for text in texts]
+    counts = Counter(chain.from_iterable(texts))
+    characters = [
+        c
+        for c, n in counts.most_common()
+        if n > 1 and not c.isspace() and c not in DERIVED_CHARACTERS
+    ][:MAX_ALPHABET]
+    if not characters:
+        raise ValueError(
+            "there is no text to train a tokenizer on: the corpus is empty, or all of it uses the "
+            "derived script"
+        )
     # The trainer numbers characters in the order of a hash and breaks ties between merges by these
     # numbers; characters named beforehand, in order, make its result a function of the text alone.
     alphabet = sorted(characters)
@@ -55,6 +67,11 @@ def train_tokenizer(
             f"vocab_size {vocab_size} is too small: special tokens and the characters of this text "
             f"alone take {len(first)}"
         )
+    # Nor may it meet any other character: it would number that one, too, and past `vocab_size`.
+    others = "".join(re.escape(c) for c in counts if not c.isspace() and c not in characters)
+    if others:
+        other, word = re.compile(f"[{others}]"), re.compile(rf"\S*[{others}]\S*")
+        texts = [word.sub("", text) if other.search(text) else text for text in texts]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, special_tokens=first, show_progress=False
     )
@@ -201,7 +218,8 @@ class WordEncoder:
         )
 
     def _derived(self, word: str) -> tuple[int, ...]:
-        return self.original("".join(map(self.language.spell, self.words(word))))
+        # With spaces, for where the normaliser parts what has none between: ideographs.
+        return self.original(" ".join(map(self.language.spell, self.words(word))))
 
     def encode(
         self, words: Sequence[str], order: Sequence[int]

@@ -15,6 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from hf_alignmlm.alignment import alignment_scores
 from hf_alignmlm.arguments import option, seal_checkpoint
 from hf_alignmlm.languages import SyntheticLanguage
+from hf_alignmlm.modeling import IGNORE_INDEX
 
 
 def dictionary_alignment(embeddings, dictionary):
@@ -30,6 +31,8 @@ def dictionary_alignment(embeddings, dictionary):
     return alignment_scores(o, d, idx, seen)
 
 
+# The parts of the loss that a model may name in its output.
+PARTS = ("mlm_loss", "alignment_loss")
 # What is worth a line in every evaluation; the results file has all of it.
 LOGGED_ALIGNMENT = ("p1", "p1_seen", "p1_heldout", "csls_p1", "cosine_true", "cosine_random")
 
@@ -81,11 +84,13 @@ class AlignMLMTrainer(Trainer):
         loss, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
-        weights = {"mlm_loss": inputs["labels"].ne(-100).sum().float()}
+        # Each part weighs what the loss weighs: its share of the labels of the whole batch.
+        weight = inputs["labels"].ne(IGNORE_INDEX).sum().float()
+        if num_items_in_batch is not None:
+            weight = weight / num_items_in_batch
         sums = self._sums[model.training]
-        for name in ("mlm_loss", "alignment_loss"):
+        for name in PARTS if model.training else ("loss", *PARTS):
             if (value := outputs.get(name)) is not None:
-                weight = weights.get(name, torch.ones((), device=value.device))
                 term = torch.stack([value.detach().float() * weight, weight])
                 sums[name] = sums[name] + term if name in sums else term
         return (loss, outputs) if return_outputs else loss
@@ -110,6 +115,11 @@ class AlignMLMTrainer(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> Any:
         """Evaluate; for the loss alone, the logits of unlabelled positions are left out."""
+        last = self.accelerator.gradient_state
+        if last.end_of_dataloader and last.remainder > 0 and "labels" in inputs:
+            # Several processes fill up the last batch with rows from the start: count none twice.
+            own = last.remainder - self.args.process_index * len(inputs["labels"])
+            inputs["labels"][max(0, own) :] = IGNORE_INDEX
         if prediction_loss_only:
             inputs = {**inputs, "logits_at_labels": True}
         return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
@@ -122,6 +132,7 @@ class AlignMLMTrainer(Trainer):
         prefix = kwargs.get("metric_key_prefix", "eval")
         means = self._means(training=False)
         if "mlm_loss" in means:
+            metrics[f"{prefix}_loss"] = means["loss"]
             metrics[f"{prefix}_mlm_loss"] = means["mlm_loss"]
             metrics[f"{prefix}_perplexity"] = math.exp(min(means["mlm_loss"], 700.0))
         return output

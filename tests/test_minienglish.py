@@ -6,6 +6,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import islice, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -73,9 +74,6 @@ def test_a_sentence_is_well_formed(index: int, split: str, seed: int) -> None:
     assert item.words.count('"') in (0, 2)
     for word, tag in zip(item.words, item.upos, strict=True):
         assert (tag == "PUNCT") == (word in MARKS | {",", '"'})
-    assert not any(
-        a == "," and b in MARKS for a, b in zip(item.words, item.words[1:], strict=False)
-    )
 
 
 @laws
@@ -178,6 +176,12 @@ def test_the_vocabulary_is_small_and_zipfian(corpus: list[Sentence]) -> None:
     assert len({word for item in sentences(20_000, seed=3) for word in item.words}) <= 1000
 
 
+def test_commas_part_words(corpus: list[Sentence]) -> None:
+    for item in corpus:
+        assert item.words[0] != ","
+        assert not any(a == "," and b in MARKS | {","} for a, b in pairwise(item.words))
+
+
 def test_lengths_spread(corpus: list[Sentence]) -> None:
     lengths = sorted(len(item.words) for item in corpus)
     assert 11 <= sum(lengths) / len(lengths) <= 13
@@ -214,10 +218,12 @@ def test_words_keep_company(corpus: list[Sentence]) -> None:
         for word, head, relation in zip(item.words, item.heads, item.deprels, strict=True):
             if relation == "obj" and item.upos[head - 1] == "VERB":
                 objects[item.words[head - 1]].append(word)
-    alone = entropy(word for words in objects.values() for word in words)
-    total = sum(map(len, objects.values()))
-    within = sum(len(words) / total * entropy(words) for words in objects.values())
-    assert within < 0.7 * alone
+    # Against the same objects dealt out at random, since few samples have little entropy anyway.
+    deck = [word for words in objects.values() for word in words]
+    random.Random(0).shuffle(deck)
+    dealt = iter(deck)
+    chance = sum(len(words) * entropy(islice(dealt, len(words))) for words in objects.values())
+    assert sum(len(words) * entropy(words) for words in objects.values()) < 0.75 * chance
 
 
 SINGULAR = {"a", "an", "this", "every", "another", "he", "she", "it", "everyone", "someone"}

@@ -1,0 +1,308 @@
+"""Cards: a run tells of itself what a reader needs, and goes to the Hub with it.
+
+python -m hf_alignmlm.cards write RUN
+python -m hf_alignmlm.cards push RUN --repo_id me/model [--transfer FOLDER] [--dry_run]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import HfHubHTTPError
+
+from hf_alignmlm import __version__, minienglish
+from hf_alignmlm.arguments import RESULTS_FILE, one_line_errors
+from hf_alignmlm.files import read_json, write_text
+from hf_alignmlm.languages import SyntheticLanguage
+from hf_alignmlm.transfer import TASK_NAMES, markdown_table, read_results
+
+CARD_FILE = "README.md"
+# What a reader needs; no optimizer, no pickle, no checkpoints on the way.
+RELEASED = (
+    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    *("dictionary.json", "language.json", RESULTS_FILE, CARD_FILE),
+)
+NOT_RELEASED = "*This card was rendered from a local run; the model is not on the Hub yet.*\n\n"
+CITATION = """```bibtex
+@article{tang2022alignmlm,
+  title   = {{ALIGN-MLM}: Word Embedding Alignment is Crucial for Multilingual Pre-training},
+  author  = {Tang, Henry and Deshpande, Ameet and Narasimhan, Karthik},
+  journal = {arXiv preprint arXiv:2211.08547},
+  year    = {2022}
+}
+```"""
+ORDERS = {"inv": "the words of a sentence reversed", "perm": "the words of a sentence shuffled"}
+OBJECTIVE_NAMES = {
+    "mlm": "masked language modelling",
+    "xlm": "masked and translation language modelling (XLM)",
+    "dict-mlm": "masked language modelling with dictionary swaps (DICT-MLM)",
+    "align-mlm": "masked language modelling with embedding alignment (ALIGN-MLM)",
+}
+
+
+def describe_language(language: SyntheticLanguage) -> str:
+    """What a language is, in a sentence, and one sentence of it beside its original."""
+    parts = []
+    if language.mapped_share:
+        share = (
+            "all words" if language.mapped_share == 1 else f"{language.mapped_share:.0%} of words"
+        )
+        parts.append(f"{share} in a script of their own")
+    for order in language.orders:
+        superstrate = order.removeprefix("syn-")
+        parts.append(
+            ORDERS.get(order, f"nouns' and verbs' dependents in the order of `{superstrate}`")
+        )
+    example = minienglish.sentence(5)
+    derived = language.derive(example.words, tree=example, index=5)
+    return (
+        f"`{language.name}` is English with {'; '.join(parts)} (seed {language.seed}).\n\n"
+        f"- original: {' '.join(example.words)}\n- derived: {' '.join(derived)}"
+    )
+
+
+def corpus_name(arguments: dict[str, Any]) -> str:
+    """What a run was trained on, without the paths of the machine that trained it."""
+    if arguments.get("train_file"):
+        return ", ".join(f"`{Path(path).name}`" for path in arguments["train_file"])
+    if arguments.get("dataset_name"):
+        return (
+            f"`{arguments['dataset_name']}` ({arguments.get('dataset_config_name') or 'default'})"
+        )
+    return "the embedded corpus, a seeded grammar of English"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _eval_results(tasks: Sequence[dict[str, Any]]) -> list[EvalResult]:
+    kinds = {
+        "pos": "token-classification",
+        "ner": "token-classification",
+        "nli": "text-classification",
+    }
+    return [
+        EvalResult(
+            task_type=kinds[task["task"]],
+            task_name=TASK_NAMES[task["task"]],
+            dataset_type=corpus_name(task["arguments"]).strip("`"),
+            dataset_name=f"{TASK_NAMES[task['task']]}, {task['language']}",
+            metric_type=f"{task['metric']}_{name}",
+            metric_name=f"{task['metric']}, {label}",
+            metric_value=round(task[name], 2),
+        )
+        for task in tasks
+        for name, label in (
+            ("source", "original language"),
+            ("bz", "zero-shot"),
+            ("bs", "supervised"),
+        )
+        if task.get(name) is not None
+    ]
+
+
+def model_card(
+    run: str | Path, *, repo_id: str | None = None, transfer: str | Path | None = None
+) -> ModelCard:
+    """The card of a pre-training run, from its own files; `transfer` is a folder of task runs.
+
+    Raises `ValueError` or `FileNotFoundError` for a folder that holds no finished run.
+    """
+    run = Path(run)
+    results = read_json(run / RESULTS_FILE)
+    if "train_steps" not in results:
+        raise ValueError(f"{run / RESULTS_FILE} is not of a pre-training run")
+    arguments = results["arguments"]
+    language = SyntheticLanguage.from_pretrained(run)
+    config = read_json(run / "config.json")
+    found = read_results(transfer) if transfer else []
+    tasks = [
+        r
+        for r in found
+        if r.get("task") in TASK_NAMES
+        and Path(r["arguments"]["model_name_or_path"]).resolve() == run.resolve()
+    ]
+    name = repo_id or run.name
+    data = ModelCardData(
+        language="en",
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag="fill-mask",
+        tags=["hf_alignmlm", "multilingual", results["objective"], "arxiv:2211.08547"],
+        model_name=name,
+        eval_results=_eval_results(tasks) or None,
+    )
+    metrics = [
+        ("masked-LM loss, original", _number(results["eval_original_mlm_loss"], 3)),
+        ("masked-LM loss, derived", _number(results["eval_derived_mlm_loss"], 3)),
+        ("perplexity, original", _number(results["eval_original_perplexity"])),
+        ("perplexity, derived", _number(results["eval_derived_perplexity"])),
+        (
+            "alignment loss (−mean cosine of seen pairs)",
+            _number(_negative(results.get("alignment_cosine_true_seen")), 3),
+        ),
+        ("alignment P@1, all pairs", _number(results.get("alignment_p1"))),
+        ("alignment P@1, seen pairs", _number(results.get("alignment_p1_seen"))),
+        ("alignment P@1, held-out pairs", _number(results.get("alignment_p1_heldout"))),
+        ("alignment P@1 by CSLS", _number(results.get("alignment_csls_p1"))),
+    ]
+    transfers = [
+        [
+            TASK_NAMES[t["task"]],
+            t["metric"],
+            *(_number(t.get(n)) for n in ("source", "bz", "bs", "transfer_gap")),
+            str(len(t["seeds"])),
+        ]
+        for t in tasks
+    ]
+    types = (
+        "Token types tell the languages apart: give `token_type_ids` of 0 to original text and of 1 "
+        "to derived text.\n\n"
+        if config.get("language_embeddings")
+        else ""
+    )
+    body = f"""# {name}
+
+{"" if repo_id else NOT_RELEASED}A bilingual BERT of {results["parameters"] / 1e6:.1f} M parameters, pre-trained by
+{OBJECTIVE_NAMES[results["objective"]]} on English and on `{language.name}`, its synthetic twin, to
+study what makes multilingual encoders transfer.
+
+## Use
+
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForMaskedLM.from_pretrained("{name}")
+```
+
+It is plain BERT: no remote code and no other library. {types}`dictionary.json` has the word pairs and
+`language.json` the language; hf_alignmlm {__version__} reads both.
+
+## The derived language
+
+{describe_language(language)}
+
+## Training
+
+Trained on {corpus_name(arguments)}: {results["train_tokens"]:,} tokens in {results["train_steps"]:,} steps, seed
+{results["seed"]}; sequences of {config["max_position_embeddings"]} tokens, {_number(results.get("padding_share"), 2)} % padding. Alignment weight
+{config["alignment_loss_weight"]}, dictionary fraction {arguments["dictionary_fraction"]}. All arguments and versions stand in
+`{RESULTS_FILE}`.
+
+## Evaluation
+
+On validation text; shares and precisions in percent.
+
+{markdown_table(["measure", "value"], metrics)}
+"""
+    if transfers:
+        header = [
+            "task",
+            "metric",
+            "source",
+            "zero-shot BZ",
+            "supervised BS",
+            "gap BZ − BS",
+            "seeds",
+        ]
+        body += f"## Transfer\n\n{markdown_table(header, transfers)}\n"
+    body += f"""## Limits
+
+A small model of a synthetic pair: for research on transfer, not for applications. Text in the
+derived script exists only where this library derives it. What the training text holds of bias, the
+model may repeat.
+
+## Citation
+
+{CITATION}
+"""
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    repo_type: str,
+    files: Sequence[str],
+    private: bool | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Upload these files in one commit, so that a push that fails leaves nothing half done.
+
+    `dry_run` lists them with their sizes. A push can be repeated; what the Hub has is not sent again.
+    """
+    folder = Path(folder)
+    present = [name for name in files if (folder / name).exists()]
+    for name in present:
+        print(f"{(folder / name).stat().st_size:>12,}  {name}")
+    if dry_run:
+        print(f"{len(present)} files would go to {repo_type} {repo_id}")
+        return
+    api = HfApi()
+    try:
+        api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            folder_path=folder, repo_id=repo_id, repo_type=repo_type, allow_patterns=present
+        )
+    except (HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"the push to {repo_id} failed and left {folder} as it was; repeat it: {error}"
+        ) from None
+    print(f"Pushed to {commit.repo_url}")
+
+
+def push_model(
+    run: str | Path,
+    repo_id: str,
+    *,
+    transfer: str | Path | None = None,
+    private: bool | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Write the card of a run and push what a reader needs of it."""
+    card = model_card(run, repo_id=repo_id, transfer=transfer)
+    write_text(Path(run) / CARD_FILE, str(card))
+    push_folder(run, repo_id, repo_type="model", files=RELEASED, private=private, dry_run=dry_run)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m hf_alignmlm.cards`."""
+    parser = argparse.ArgumentParser(prog="python -m hf_alignmlm.cards", description=__doc__)
+    parser.add_argument("command", choices=("write", "push"))
+    parser.add_argument("run", help="a finished run of run_pretraining.py")
+    parser.add_argument("--transfer", help="a folder of task runs, for the transfer results")
+    parser.add_argument("--output", help="write: the card's file; default: the run's README.md")
+    parser.add_argument("--repo_id", help="push: where to")
+    parser.add_argument("--private", action="store_true", default=None, help="push: a private repo")
+    parser.add_argument("--dry_run", action="store_true", help="push: list files and sizes only")
+    args = parser.parse_args(argv)
+    with one_line_errors():
+        if args.command == "push":
+            if not args.repo_id:
+                raise ValueError("name the repository with --repo_id")
+            push_model(
+                args.run,
+                args.repo_id,
+                transfer=args.transfer,
+                private=args.private,
+                dry_run=args.dry_run,
+            )
+        else:
+            path = Path(args.output or Path(args.run) / CARD_FILE)
+            write_text(path, str(model_card(args.run, transfer=args.transfer)))
+            print(f"Card in {path}")
+
+
+if __name__ == "__main__":
+    main()

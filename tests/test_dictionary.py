@@ -1,0 +1,260 @@
+"""The dictionary: shares, seeds, files of word pairs, its own file, and means of pieces."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_alignmlm.dictionary import BilingualDictionary, WordPieces
+from hf_alignmlm.languages import SyntheticLanguage
+from hf_alignmlm.tokenization import WordEncoder, train_tokenizer, vocabulary_pairs
+
+ids = st.integers(0, 99)
+pieces = st.lists(ids, min_size=1, max_size=3).map(tuple)
+pairs = st.lists(st.tuples(ids | pieces, ids | pieces), min_size=1, max_size=40)
+fractions = st.floats(0, 1)
+
+
+def as_pieces(word):
+    return (word,) if isinstance(word, int) else word
+
+
+# --- the draw -------------------------------------------------------------------------------------
+
+
+@given(pairs=pairs, fraction=fractions, seed=st.integers(0, 2**40))
+def test_seen_and_held_out_part_the_pairs_by_their_originals(pairs, fraction, seed):
+    dictionary = BilingualDictionary.from_pairs(pairs, fraction=fraction, seed=seed)
+    distinct = {(as_pieces(a), as_pieces(b)) for a, b in pairs}
+    together = [*dictionary.seen, *dictionary.heldout]
+    assert set(together) == distinct
+    assert len(dictionary) == len(together) == len(distinct)
+    seen, heldout = ({a for a, _ in side} for side in (dictionary.seen, dictionary.heldout))
+    assert not seen & heldout
+    assert abs(len(seen) - fraction * len(seen | heldout)) <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("fraction", "seen"), [(0, 0), (0.25, 25), (0.5, 50), (0.999, 100), (1, 100)]
+)
+def test_the_fraction_is_drawn_without_replacement(fraction, seen):
+    dictionary = BilingualDictionary.from_pairs(
+        [(i, i + 100) for i in range(100)], fraction=fraction
+    )
+    assert len(dictionary.seen) == len(set(dictionary.seen)) == seen
+    assert len(dictionary.heldout) == 100 - seen
+
+
+def test_the_draw_is_one_of_all_and_changes_with_the_seed():
+    counts = [0] * 20
+    for seed in range(400):
+        drawn = BilingualDictionary.from_pairs(
+            [(i, i) for i in range(20)], fraction=0.25, seed=seed
+        ).seen
+        for (word,), _ in drawn:
+            counts[word] += 1
+    assert all(60 < count < 140 for count in counts)
+
+
+@given(pairs=pairs, fraction=fractions)
+def test_the_draw_does_not_depend_on_the_order_of_the_pairs(pairs, fraction):
+    one = BilingualDictionary.from_pairs(pairs, fraction=fraction)
+    other = BilingualDictionary.from_pairs(reversed(pairs), fraction=fraction)
+    assert set(one.seen) == set(other.seen)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, 25, float("nan")])
+def test_a_fraction_outside_0_to_1_is_refused(fraction):
+    with pytest.raises(ValueError, match="dictionary_fraction must lie between 0 and 1, not"):
+        BilingualDictionary.from_pairs([(1, 2)], fraction=fraction)
+
+
+def test_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="needs at least one pair"):
+        BilingualDictionary.from_pairs([])
+
+
+SCRIPT = """
+from hf_alignmlm.dictionary import BilingualDictionary
+pairs = [((i, i + 1), j) for i in range(50) for j in (100, 200 + i)]
+dictionary = BilingualDictionary.from_pairs(pairs, fraction=0.3, seed=7)
+dictionary.save_pretrained(__import__("sys").argv[1])
+"""
+
+
+def test_every_process_draws_the_same_pairs(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, tmp_path],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        check=True,
+    )
+    here = BilingualDictionary.from_pairs(
+        [((i, i + 1), j) for i in range(50) for j in (100, 200 + i)], fraction=0.3, seed=7
+    )
+    assert BilingualDictionary.from_pretrained(tmp_path) == here
+    assert len(here.seen) == 30
+
+
+def test_dict_mlm_gets_the_seen_pairs_of_one_piece_each():
+    dictionary = BilingualDictionary(
+        seen=(((1,), (2,)), ((1,), (3,)), ((1, 4), (2,)), ((5,), (6, 7))), heldout=(((8,), (9,)),)
+    )
+    assert dictionary.single_piece_pairs() == [(1, 2), (1, 3)]
+
+
+# --- its own file ---------------------------------------------------------------------------------
+
+
+@given(pairs=pairs, fraction=fractions, seed=st.integers(0, 9))
+def test_a_dictionary_comes_back_from_its_file(tmp_path_factory, pairs, fraction, seed):
+    folder = tmp_path_factory.mktemp("dictionary")
+    dictionary = BilingualDictionary.from_pairs(pairs, fraction=fraction, seed=seed, skipped=3)
+    dictionary.save_pretrained(folder)
+    for path in (folder, folder / "dictionary.json", str(folder)):
+        assert BilingualDictionary.from_pretrained(path) == dictionary
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "is not a dictionary of this library"),
+        ("3", "is not a dictionary of this library"),
+        ("{}", "is not a dictionary of this library"),
+        ('{"version": 9}', "version 9, not 1"),
+        ('{"version": 1, "seen": [[1]], "heldout": []}', "is not a dictionary of this library"),
+    ],
+)
+def test_another_file_is_an_error_that_names_it(tmp_path, text, reason):
+    path = tmp_path / "dictionary.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=reason) as caught:
+        BilingualDictionary.from_pretrained(tmp_path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- files of word pairs --------------------------------------------------------------------------
+
+WORDS = {"cat": [1], "dog": [2], "chat": [3], "chien": [4], "matou": [5, 6], "hot": [7], "é": [8]}
+UNKNOWN = 0
+
+
+def encode(text):
+    return [i for word in text.split() for i in WORDS.get(word, [UNKNOWN])]
+
+
+def read(path, text, **options):
+    data = text.encode() if isinstance(text, str) else text
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return BilingualDictionary.from_file(path, encode, unknown_id=UNKNOWN, **options)
+
+
+@pytest.mark.parametrize("name", ["pairs.txt", "pairs.txt.gz"])
+def test_columns_are_parted_by_tab_or_white_space(tmp_path, name):
+    text = "cat\tchat\r\n\n  dog   chien \nhot dog\tchien chat\ncat \u00a0 matou\ndog\t é \n"
+    dictionary = read(tmp_path / name, text)
+    assert dictionary.seen == (
+        ((1,), (3,)),
+        ((2,), (4,)),
+        ((7, 2), (4, 3)),
+        ((1,), (5, 6)),
+        ((2,), (8,)),
+    )
+    assert dictionary.skipped == 0
+
+
+def test_unusable_lines_are_skipped_and_counted(tmp_path):
+    unusable = ["cat", "cat chat dog", "cat\tchat\tdog", "cat\tunknown", "unknown chat", "cat\t"]
+    unusable += ["\tchat", "hot unknown\tchat"]
+    dictionary = read(tmp_path / "pairs.txt", "\n".join(["cat chat", *unusable, "", "dog chien"]))
+    assert dictionary.seen == (((1,), (3,)), ((2,), (4,)))
+    assert dictionary.skipped == len(unusable)
+
+
+def test_translations_of_a_word_fall_on_one_side(tmp_path):
+    text = "cat chat\ndog chien\ncat matou\ncat chat\n"
+    sides = set()
+    for seed in range(20):
+        dictionary = read(tmp_path / "pairs.txt", text, fraction=0.5, seed=seed)
+        assert len(dictionary) == 3
+        assert (len(dictionary.seen), len(dictionary.heldout)) in {(2, 1), (1, 2)}
+        sides.add(dictionary.seen)
+    assert len(sides) == 2
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "cat\n", "unknown words\n", "one two three\n"])
+def test_a_file_with_no_usable_line_is_refused(tmp_path, text):
+    with pytest.raises(ValueError, match=r"pairs\.txt has no usable line") as caught:
+        read(tmp_path / "pairs.txt", text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"pairs\.txt is not UTF-8 text"):
+        read(tmp_path / "pairs.txt", "cat chat\né chat\n".encode("latin-1"))
+
+
+def test_words_are_spelled_by_a_tokenizer(tmp_path, doubled):
+    """As the script does it: each word to its pieces, the derived ones in their script."""
+    tokenizer, language = doubled
+    encoder = WordEncoder(tokenizer, language)
+    path = tmp_path / "pairs.txt"
+    path.write_text(f"The {language.spell('The')}\nfarmers {language.spell('farmers')}\nЖ x\n")
+    dictionary = BilingualDictionary.from_file(
+        path, encoder.original, unknown_id=tokenizer.unk_token_id
+    )
+    assert dictionary.skipped == 1
+    for original, derived in dictionary.seen:
+        assert [i + 600 for i in original] == list(derived)
+
+
+def test_real_word_pairs(data_folder):
+    path = data_folder / "dictionaries" / "en-fr.txt.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        lines = [line for line in file if not line.isspace()]
+    encode = WordEncoder(train_tokenizer(lines, 1000), SyntheticLanguage("inv")).original
+    dictionary = BilingualDictionary.from_file(path, encode, unknown_id=1, fraction=0.5)
+    assert dictionary.skipped < len(lines) / 100
+    # Some lines are there twice, or differ in nothing that a tokenizer sees.
+    assert 0.98 * len(lines) < len(dictionary) <= len(lines) - dictionary.skipped
+    assert not {a for a, _ in dictionary.seen} & {a for a, _ in dictionary.heldout}
+
+
+def test_all_of_a_vocabulary_can_be_a_dictionary(doubled):
+    dictionary = BilingualDictionary.from_pairs(vocabulary_pairs(*doubled), fraction=0.5, seed=1)
+    assert len(dictionary) == 595
+    assert len(dictionary.seen) == 298
+    assert all(b == a + 600 for a, b in dictionary.single_piece_pairs())
+
+
+# --- means of pieces ------------------------------------------------------------------------------
+
+
+@given(words=st.lists(pieces, max_size=20))
+def test_a_word_is_the_mean_of_its_pieces(words):
+    embeddings = torch.randn(100, 5, dtype=torch.float64)
+    module = WordPieces(words)
+    means = [embeddings[list(word)].mean(0) for word in words]
+    expected = torch.stack(means) if words else torch.zeros(0, 5, dtype=torch.float64)
+    torch.testing.assert_close(module(embeddings), expected)
+    assert not module.state_dict()
+
+
+def test_gradients_reach_every_piece_in_its_share():
+    embeddings = torch.randn(6, 4, requires_grad=True)
+    WordPieces([(0,), (1, 2), (2, 3, 4)])(embeddings).sum().backward()
+    share = torch.tensor([1, 1 / 2, 1 / 2 + 1 / 3, 1 / 3, 1 / 3, 0])
+    torch.testing.assert_close(embeddings.grad, share[:, None].expand(-1, 4))
+
+
+def test_the_file_is_plain_json(tmp_path):
+    BilingualDictionary.from_pairs([(1, 2), ((3, 4), 5)]).save_pretrained(tmp_path)
+    data = json.loads((tmp_path / "dictionary.json").read_text())
+    assert data["seen"] == [[[1], [2]], [[3, 4], [5]]]

@@ -1,0 +1,43 @@
+"""Files: whole or not at all, readable by others, errors that name them."""
+
+import json
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_alignmlm.files import read_json, write_json, write_text
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+def test_text_is_written_as_it_is(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("files") / "new folder" / "file.txt"
+    write_text(path, text)
+    assert path.read_bytes() == text.encode()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "new \ud800")
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+    assert path.read_text() == "old"
+
+
+def test_json_comes_back_and_stays_legible(tmp_path):
+    data = {"language": "trans_inv", "words": ["café", "ᐁ"], "share": 0.5, "none": None}
+    write_json(tmp_path / "data.json", data)
+    assert read_json(tmp_path / "data.json") == data
+    text = (tmp_path / "data.json").read_text(encoding="utf-8")
+    assert "café" in text
+    assert text.endswith("}\n")
+
+
+def test_what_is_not_json_is_an_error_that_names_the_file(tmp_path):
+    write_text(tmp_path / "broken.json", json.dumps({"a": 1})[:-2])
+    with pytest.raises(ValueError, match=r"broken\.json is not valid JSON") as caught:
+        read_json(tmp_path / "broken.json")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,501 @@
+"""The doubled tokenizer: a derived text's ids are the original's, reordered by words, plus V."""
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+from collections import Counter
+from itertools import chain
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from hf_alignmlm.corpora import sentences
+from hf_alignmlm.languages import DERIVED_CHARACTERS, SyntheticLanguage
+from hf_alignmlm.syntax import read_conllu
+from hf_alignmlm.tokenization import (
+    SPECIAL_TOKENS,
+    WordEncoder,
+    check_wordpiece,
+    double_tokenizer,
+    is_doubled,
+    load_tokenizer,
+    reserved_ids,
+    train_tokenizer,
+    vocabulary_pairs,
+)
+
+FOREIGN = [
+    "Ça fait déjà naïf, l'été à Besançon — « œuvre » cœur…",
+    unicodedata.normalize("NFD", "Ça fait déjà naïf, l'été à Besançon"),
+    "東京は日本の首都です。中文字符和英文 mixed漢字words 한국어 문장",
+    "Война и мир, ἐν ἀρχῇ ἦν ὁ λόγος; שלום عالم नमस्ते ไทย",
+    "€ 5 £3 ¥7 § ¶ © ™ → ≤ ∑ ½ № 3² 😀 👩‍👩‍👧 🇫🇷",
+]
+ADVERSARIAL = [
+    *FOREIGN,
+    "a literal [MASK] and [CLS], [PAD][SEP] ##ing #hash [UNK]",
+    f"long {'x' * 99} {'y' * 100} {'z' * 101} {'é' * 300} ends.",
+    "zero\u200bwidth\u200d joiner\ufeff mark so\u00adft hyphen",
+    "control\x00\x01\x1f\x7f\x85 characters\ufffd",
+    "and\ttabs\r\nlines\u2028\u2029 \u00a0\u3000spaces",
+    "e\u0301 x\u0323\u0301 \u0301alone a\u20d0b İstanbul ΣΑΣ ß ﬁ Å K ǅ ẞ",
+    "mixedЖcase漢Word中 x。y、z don't well-known 3.14 1,000 a.b.c",
+    "' \" ` ' “ ” ... ?! .",
+    "Ⴀ ꭰ Ꭰ 𐐀 𝔘𝔫𝔦 𝟙 ① ㎞ ㍿ ° \U000e0041 \ue000 \u0378",
+    "",
+    " \t ",
+]
+
+
+def saved_and_loaded(tokenizer, folder):
+    tokenizer.save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+class Law:
+    """The law, from the original tokenizer's ids and plain string handling alone."""
+
+    def __init__(self, original, folder, name):
+        self.original, self.language = original, SyntheticLanguage.from_name(name, seed=1)
+        self.size = len(original)
+        bilingual = original
+        if self.language.mapped_share:
+            bilingual, self.language = double_tokenizer(original, self.language)
+        self.bilingual = saved_and_loaded(bilingual, folder)
+        self.encoder = WordEncoder(bilingual, self.language)
+        self.special = set(original.all_special_ids)
+
+    def mismatches(self, rows):
+        """Of (words, index) rows, those whose derived text's ids are not as they should be."""
+        rows = [([self.encoder.words(word) for word in words], index) for words, index in rows]
+        texts = [" ".join(chain.from_iterable(words)) for words, _ in rows]
+        encodings = self.original.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        derived = [
+            self.language.derive([" ".join(units) for units in words], index=index)
+            for words, index in rows
+        ]
+        twins = self.ids([" ".join(words) for words in derived])
+        wrong = []
+        for (words, index), encoding, twin in zip(rows, encodings, twins, strict=True):
+            units = list(chain.from_iterable(words))
+            pieces = [[] for _ in units]
+            for piece, unit in zip(encoding.ids, encoding.word_ids, strict=True):
+                pieces[unit].append(piece)
+            moved = [
+                [
+                    i if i in self.special or not self.language.maps(unit) else i + self.size
+                    for i in p
+                ]
+                for unit, p in zip(units, pieces, strict=True)
+            ]
+            groups = iter(moved)
+            by_word = [list(chain.from_iterable(next(groups) for _ in word)) for word in words]
+            plain = [" ".join(units) for units in words]
+            order = self.language.order(plain, index=index)
+            expected = list(chain.from_iterable(by_word[i] for i in order))
+            counts = list(map(len, by_word))
+            if twin != expected or self.encoder.encode(plain, order) != (
+                encoding.ids,
+                expected,
+                counts,
+            ):
+                wrong.append((plain, twin, expected))
+        return wrong
+
+    def ids(self, texts):
+        if not texts:
+            return []
+        return self.bilingual(texts, add_special_tokens=False)["input_ids"]
+
+
+# --- real text ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def books(data_folder):
+    with gzip.open(data_folder / "books" / "validation.txt.gz", "rt", encoding="utf-8") as lines:
+        return [line.rstrip("\n") for line in lines]
+
+
+@pytest.fixture(scope="module")
+def treebank(data_folder):
+    files = [
+        data_folder / "ud" / f"en_ewt-ud-{part}.conllu.gz" for part in ("train", "dev", "test")
+    ]
+    return [
+        (sentence.words, index)
+        for index, sentence in enumerate(
+            chain.from_iterable(read_conllu(file, trees=False) for file in files)
+        )
+    ]
+
+
+@pytest.fixture(scope="module")
+def book_tokenizer(books):
+    return train_tokenizer(books, 5000)
+
+
+def book_sentences(books, encoder):
+    for number, line in enumerate(books):
+        for words, _, index in sentences({"text": line}, number, encoder):
+            yield words, index
+
+
+@pytest.mark.parametrize("name", ["trans", "inv", "perm", "trans_inv", "trans50"])
+def test_real_text_and_its_twin_have_the_same_ids(tmp_path, books, treebank, book_tokenizer, name):
+    law = Law(book_tokenizer, tmp_path, name)
+    rows = [*book_sentences(books, law.encoder), *treebank]
+    assert len(rows) > 22_000
+    assert law.mismatches(rows) == []
+
+
+def test_real_text_uncased(tmp_path, books, treebank):
+    law = Law(train_tokenizer(books, 3000, lowercase=True), tmp_path, "trans_inv")
+    rows = [*book_sentences(books[:400], law.encoder), *treebank[:2000]]
+    assert law.mismatches(rows) == []
+
+
+def test_inversion_twice_is_the_identity_on_real_text(books, treebank, book_tokenizer):
+    language = SyntheticLanguage.from_name("inv")
+    encoder = WordEncoder(book_tokenizer, language)
+    for words, _ in chain(book_sentences(books, encoder), treebank):
+        assert language.derive(language.derive(words)) == list(words)
+
+
+# --- any text -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["cased", "uncased"])
+def foreign_tokenizer(request, embedded):
+    """A tokenizer with several scripts in its vocabulary, ideographs among them."""
+    texts = [" ".join(s.words) for s in embedded[:200]] + FOREIGN * 2
+    tokenizer = train_tokenizer(texts, 700, lowercase=request.param == "uncased")
+    assert {"東", "漢", "。"} <= tokenizer.get_vocab().keys()
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def foreign_laws(foreign_tokenizer, tmp_path_factory):
+    names = ("trans", "inv", "trans_perm", "trans50_inv")
+    return [Law(foreign_tokenizer, tmp_path_factory.mktemp(name), name) for name in names]
+
+
+def test_embedded_corpus_and_its_twin_have_the_same_ids(embedded, foreign_laws):
+    rows = [(s.words, index) for index, s in enumerate(embedded)]
+    assert [law.mismatches(rows) for law in foreign_laws] == [[]] * len(foreign_laws)
+
+
+def test_adversarial_strings_and_their_twins_have_the_same_ids(foreign_laws):
+    for law in foreign_laws:
+        # As a text split by the tokenizer, and as words that the tokenizer parts further.
+        rows = [(law.encoder.words(text), i) for i, text in enumerate(ADVERSARIAL)]
+        rows += [(text.split(" "), i) for i, text in enumerate(ADVERSARIAL)]
+        assert law.mismatches(rows) == []
+
+
+any_text = st.text(
+    st.characters(exclude_categories=["Cs"]).filter(lambda c: c not in DERIVED_CHARACTERS)
+)
+
+
+@given(text=any_text, words=st.lists(any_text, max_size=5))
+@example(text="x\u0345\u0301İ", words=["foo漢bar", "1 000"])
+@settings(max_examples=300)
+def test_any_text_and_its_twin_have_the_same_ids(foreign_laws, text, words):
+    for law in foreign_laws:
+        assert law.mismatches([(law.encoder.words(text), 7), (words, 8)]) == []
+
+
+# --- the double -----------------------------------------------------------------------------------
+
+
+def test_a_double_has_two_rows_a_token_and_shares_the_specials(tokenizer, doubled):
+    double, language = doubled
+    size = len(tokenizer)
+    vocabulary = double.get_vocab()
+    assert size == 600
+    assert len(double) == len(vocabulary) == 2 * size
+    assert sorted(vocabulary.values()) == list(range(2 * size))
+    assert {t: i for t, i in vocabulary.items() if i < size} == tokenizer.get_vocab()
+    assert double.all_special_tokens == tokenizer.all_special_tokens
+    assert double.all_special_ids == tokenizer.all_special_ids
+    assert set(double.all_special_ids) == set(range(5))
+    assert language.name == "trans_inv"
+    for token, i in tokenizer.get_vocab().items():
+        if i in tokenizer.all_special_ids:
+            continue
+        prefix = "##" if token.startswith("##") and len(token) > 2 else ""
+        assert vocabulary[prefix + language.spell(token.removeprefix(prefix))] == i + size
+
+
+def test_special_tokens_frame_both_languages(doubled):
+    double, language = doubled
+    text = "The farmers said ."
+    twin = " ".join(language.derive(text.split()))
+    for ids in (double(text)["input_ids"], double(twin)["input_ids"]):
+        assert (ids[0], ids[-1]) == (double.cls_token_id, double.sep_token_id)
+    pair = double(text, twin)
+    assert [0] * len(double(text)["input_ids"]) == pair["token_type_ids"][: -len(text.split()) - 1]
+    assert pair["token_type_ids"][-1] == 1
+    # Specials keep working as such in a derived text; their twins never come up.
+    assert double.mask_token_id in double(f"{twin} [MASK]")["input_ids"]
+    assert not set(reserved_ids(double)[5:]) & set(double(f"[MASK] {text} {twin}")["input_ids"])
+
+
+def test_auto_tokenizer_gives_the_same_ids(tmp_path, doubled, embedded):
+    double, language = doubled
+    loaded = saved_and_loaded(double, tmp_path)
+    texts = [" ".join(s.words) for s in embedded[:300]]
+    texts += [" ".join(language.derive(s.words)) for s in embedded[:300]] + ADVERSARIAL
+    assert loaded(texts)["input_ids"] == double(texts)["input_ids"]
+    assert loaded(texts, texts)["token_type_ids"] == double(texts, texts)["token_type_ids"]
+    assert loaded.get_vocab() == double.get_vocab()
+    assert loaded.model_max_length == double.model_max_length == 64
+    assert is_doubled(loaded)
+    check_wordpiece(loaded)
+
+
+def test_reserved_ids_are_the_specials_and_their_twins(tokenizer, doubled):
+    assert reserved_ids(tokenizer) == [0, 1, 2, 3, 4]
+    assert reserved_ids(doubled[0]) == [0, 1, 2, 3, 4, 600, 601, 602, 603, 604]
+    assert is_doubled(doubled[0])
+    assert not is_doubled(tokenizer)
+
+
+def test_pairs_are_all_tokens_but_the_specials(tokenizer, doubled):
+    pairs = vocabulary_pairs(*doubled)
+    assert pairs == [(i, i + 600) for i in range(5, 600)]
+
+
+def test_pairs_of_a_part_of_the_words_leave_the_shared_ones_out(tokenizer):
+    double, language = double_tokenizer(tokenizer, SyntheticLanguage.from_name("trans50"))
+    pairs = dict(vocabulary_pairs(double, language))
+    tokens = tokenizer.convert_ids_to_tokens(list(range(600)))
+    whole = [i for i in range(5, 600) if not tokens[i].startswith("##")]
+    assert 0.4 < sum(i in pairs for i in whole) / len(whole) < 0.6
+    assert all((i in pairs) == language.maps(tokens[i]) for i in whole)
+    assert all(i in pairs for i in range(5, 600) if tokens[i].startswith("##"))
+
+
+def test_a_given_checkpoint_keeps_its_ids_and_special_tokens(tmp_path):
+    """One whose specials stand elsewhere and have other names, with tokens unused."""
+    vocabulary = ["[unused0]", "<pad>", "a", "##a", "b", "<unk>", "<cls>", "<sep>", "<mask>", "###"]
+    backend = Tokenizer(
+        models.WordPiece({t: i for i, t in enumerate(vocabulary)}, unk_token="<unk>")
+    )
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    names = {name: f"<{name.removesuffix('_token')}>" for name in SPECIAL_TOKENS}
+    given_ = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    given_.save_pretrained(tmp_path)
+    double, language = double_tokenizer(load_tokenizer(str(tmp_path)), SyntheticLanguage("trans"))
+    assert len(double) == 20
+    assert reserved_ids(double) == [1, 5, 6, 7, 8, 11, 15, 16, 17, 18]
+    ids = double("aa b q", add_special_tokens=False)["input_ids"]
+    twin = double(language.spell("aa b q"), add_special_tokens=False)["input_ids"]
+    assert (ids, twin) == ([2, 3, 4, 5], [12, 13, 14, 5])
+
+
+# --- training -------------------------------------------------------------------------------------
+
+TRAIN = """
+import hashlib, json
+from itertools import islice
+from hf_alignmlm import minienglish
+from hf_alignmlm.tokenization import train_tokenizer
+texts = [" ".join(s.words) for s in islice(minienglish.sentences(), 300)]
+texts += ["rare " + chr(code) + "x y" + chr(code) + "z" for code in range(0x400, 0x460)]
+state = train_tokenizer(texts, 500).backend_tokenizer.to_str()
+print(hashlib.sha256(json.dumps(json.loads(state), sort_keys=True).encode()).hexdigest())
+"""
+
+
+def test_training_is_the_same_in_every_process():
+    """The trainer numbers characters by a hash that changes from process to process."""
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", TRAIN],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+    assert len(digests.pop().strip()) == len(hashlib.sha256().hexdigest())
+
+
+@pytest.mark.parametrize("vocab_size", [70, 100, 400])
+def test_a_vocabulary_is_at_most_as_large_as_asked(embedded, vocab_size):
+    texts = [" ".join(s.words).lower() for s in embedded[:200]]
+    singles = ["".join(map(chr, range(0x400, 0x500)))]
+    assert len(train_tokenizer(texts + singles, vocab_size)) <= vocab_size
+
+
+def test_specials_come_first_and_framing_is_berts(tokenizer):
+    assert tokenizer.convert_ids_to_tokens(list(range(5))) == list(SPECIAL_TOKENS.values())
+    assert tokenizer.convert_ids_to_tokens(tokenizer("The")["input_ids"])[::2] == ["[CLS]", "[SEP]"]
+    assert {"input_ids", "token_type_ids", "attention_mask"} == set(tokenizer("The").keys())
+
+
+def test_training_on_case_and_accents():
+    texts = ["Élan élan Élan the The"] * 3
+    cased, uncased = (train_tokenizer(texts, 60, lowercase=lower) for lower in (False, True))
+    assert cased.tokenize("The")[0] != cased.tokenize("the")[0]
+    assert uncased.tokenize("ÉLAN") == uncased.tokenize("elan")
+
+
+def test_too_small_a_vocabulary_is_refused():
+    with pytest.raises(ValueError, match=r"vocab_size 8 is too small: .* take 11"):
+        train_tokenizer(["aaa bbb ccc"] * 2, 8)
+
+
+@pytest.mark.parametrize("texts", [[], [""], [SyntheticLanguage("trans").spell("abc abc")] * 3])
+def test_nothing_to_train_on_is_refused(texts):
+    with pytest.raises(ValueError, match="there is no text to train a tokenizer on"):
+        train_tokenizer(texts, 100)
+
+
+def test_lines_in_the_derived_script_do_not_keep_a_vocabulary_from_being_doubled(embedded):
+    """Such lines are skipped later; what remains must have its double."""
+    language = SyntheticLanguage("trans")
+    clean = [" ".join(s.words) for s in embedded[:100]]
+    strange = [language.spell(text) for text in clean[:20]] + ["ꀀꀁ ꀀꀁ 𓀀 𓀀"]
+    tokenizer = train_tokenizer(clean + strange, 300)
+    assert not DERIVED_CHARACTERS & set("".join(tokenizer.get_vocab()))
+    double, _ = double_tokenizer(tokenizer, language)
+    assert len(double) == 600
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def trained(model, trainer, pre_tokenizer, normalizer=None):
+    backend = Tokenizer(model)
+    backend.normalizer, backend.pre_tokenizer = normalizer, pre_tokenizer
+    backend.train_from_iterator(["the cat sat on the mat"] * 3, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL_TOKENS)
+
+
+def wordpiece(pre_tokenizer, normalizer):
+    specials = list(SPECIAL_TOKENS.values())
+    trainer = trainers.WordPieceTrainer(vocab_size=60, special_tokens=specials, show_progress=False)
+    return trained(models.WordPiece(unk_token="[UNK]"), trainer, pre_tokenizer, normalizer)
+
+
+def byte_level():
+    trainer = trainers.BpeTrainer(vocab_size=60, show_progress=False)
+    return trained(models.BPE(), trainer, pre_tokenizers.ByteLevel())
+
+
+def sentencepiece():
+    trainer = trainers.UnigramTrainer(vocab_size=40, unk_token="<unk>", show_progress=False)
+    return trained(models.Unigram(), trainer, pre_tokenizers.Metaspace())
+
+
+def whitespace():
+    return wordpiece(pre_tokenizers.Whitespace(), normalizers.BertNormalizer())
+
+
+def other_normalizer():
+    return wordpiece(pre_tokenizers.BertPreTokenizer(), normalizers.NFKC())
+
+
+def without_mask():
+    tokenizer = wordpiece(pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer())
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        **{name: token for name, token in SPECIAL_TOKENS.items() if name != "mask_token"},
+    )
+
+
+def word_level():
+    model = models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]")
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **SPECIAL_TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (byte_level, r"\(BPE\).*: byte-level BPE splits text below the level of characters"),
+        (sentencepiece, r"\(Unigram\).*: SentencePiece makes spaces part of its tokens"),
+        (word_level, r"\(WordLevel\).*: only WordPiece"),
+        (whitespace, r"\(WordPiece\).*: its words are not those of BERT's pre-tokenizer"),
+        (other_normalizer, r"\(WordPiece\).*: its normaliser is not BERT's"),
+        (without_mask, r"\(WordPiece\).*: it has no mask_token"),
+    ],
+)
+def test_what_cannot_be_doubled_is_refused_with_the_reason(tmp_path, make, reason):
+    tokenizer = make()
+    for attempt in (check_wordpiece, lambda t: double_tokenizer(t, SyntheticLanguage("trans"))):
+        with pytest.raises(ValueError, match=reason) as caught:
+            attempt(tokenizer)
+        assert "Take a WordPiece tokenizer, or none to train one" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=reason.partition(".*")[0]):
+        load_tokenizer(str(tmp_path))
+
+
+def test_ids_with_gaps_are_refused(tokenizer):
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    vocabulary[max(vocabulary, key=vocabulary.get)] += 1
+    gappy = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), **SPECIAL_TOKENS
+    )
+    with pytest.raises(ValueError, match="ids have gaps"):
+        double_tokenizer(gappy, SyntheticLanguage("trans"))
+
+
+def test_a_double_is_not_doubled_again(doubled):
+    with pytest.raises(ValueError, match=r"already uses the derived script .* doubled \(again\)"):
+        double_tokenizer(*doubled)
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def test_words_are_those_of_the_normaliser_and_pre_tokenizer(tokenizer):
+    encoder = WordEncoder(tokenizer, SyntheticLanguage("inv"))
+    text = "Don't  stop\u200b: foo漢bar [MASK]!"
+    expected = ["Don", "'", "t", "stop", ":", "foo", "漢", "bar", "[", "MASK", "]", "!"]
+    assert encoder.words(text) == expected
+
+
+def test_a_literal_mask_in_a_text_stays_text(doubled):
+    encoder = WordEncoder(*doubled)
+    ids = encoder.original("[MASK]")
+    assert doubled[0].mask_token_id not in ids
+    assert len(encoder.derived("[MASK]")) == len(ids)
+
+
+def test_an_encoder_travels_as_json_and_neither_cuts_nor_pads(doubled, embedded):
+    double, language = doubled
+    state = json.loads(double.backend_tokenizer.to_str())
+    backend = Tokenizer.from_str(json.dumps(state))
+    backend.enable_truncation(3)
+    backend.enable_padding(length=5)
+    plain, packed = WordEncoder(double, language), WordEncoder(backend.to_str(), language)
+    for sentence in embedded[:50]:
+        order = language.order(sentence.words)
+        assert packed.encode(sentence.words, order) == plain.encode(sentence.words, order)
+    long = "incomprehensibilities"
+    assert len(packed.original(long)) == len(plain.original(long)) > 3
+
+
+def test_twins_have_the_same_tokens_in_number(doubled, embedded):
+    encoder, language = WordEncoder(*doubled), doubled[1]
+    for sentence in embedded[:200]:
+        original, derived, pieces = encoder.encode(sentence.words, language.order(sentence.words))
+        assert Counter(i + 600 if i > 4 else i for i in original) == Counter(derived)
+        assert sum(pieces) == len(original)
+        assert len(pieces) == len(sentence.words)
