@@ -84,7 +84,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         embeddings = self.get_input_embeddings().weight
         loss = ALIGNMENT_LOSSES[self.config.alignment_loss_type]
         with torch.autocast(str(embeddings.device.type), enabled=False):
-            return loss(*(words(embeddings) for words in self.dictionary_words))
+            return loss(*(words(embeddings.float()) for words in self.dictionary_words))
 
     @can_return_tuple
     def forward(
@@ -96,7 +96,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
-        logits_at_labels: bool | None = None,
+        sparse_logits: bool | None = None,
         **kwargs: Any,
     ) -> AlignedMaskedLMOutput:
         """A masked LM's forward pass.
@@ -104,8 +104,9 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         Shapes: ids and masks [batch, length]; `attention_mask` may be boolean [batch, 1, length,
         length]; `labels` hold −100 where there is nothing to predict. `num_items_in_batch` is the
         number of labels of the whole batch of which this is a part (accumulation, processes): the
-        parts' losses then add up to that of the whole. `logits_at_labels` leaves out the logits of
-        unlabelled positions; by default while training only.
+        parts' losses then add up to that of the whole. `sparse_logits` leaves out the logits of
+        unlabelled positions; by default while training only. (No name but `labels` may have "label"
+        in it: the library's Trainer would wait for such an input and compute no loss.)
         """
         hidden = self.bert(
             input_ids,
@@ -117,7 +118,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             **kwargs,
         )
         states, parts = hidden.last_hidden_state, {}
-        if labels is not None and (self.training if logits_at_labels is None else logits_at_labels):
+        if labels is not None and (self.training if sparse_logits is None else sparse_logits):
             labelled = labels != IGNORE_INDEX
             states, labels = states[labelled], labels[labelled]
         logits = self.cls(states)

@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import random
 import re
 import sys
 import zlib
-from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -69,12 +67,11 @@ class Sentence:
     deprels: tuple[str, ...]
 
 
-def read_conllu(path: str | os.PathLike[str], *, trees: bool = True) -> Iterator[Sentence]:
+def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
     """Sentences of a CoNLL-U file (`.gz` or plain), to learn from or to derive.
 
     Multiword tokens and empty nodes are skipped; without `trees`, heads are not looked at. Raises
-    ValueError, naming file and sentence, for what is not CoNLL-U, not a tree or not there at all,
-    and OSError for what cannot be opened.
+    ValueError, naming file and sentence, for no CoNLL-U, no tree, no sentence; and OSError.
     """
     opener: Any = gzip.open if str(path).endswith(".gz") else open
     number = 0
@@ -137,9 +134,9 @@ def _flatten(
 
 
 def _kinds(tree: Tree, head: int, nodes: Iterable[int]) -> Kinds:
-    """Relations with tags; of relations the universal part, as subtypes differ by treebank."""
-    bases = ("head" if i == head else tree.deprels[i].partition(":")[0] for i in nodes)
-    return tuple(f"{base}/{tree.upos[i]}" for base, i in zip(bases, nodes, strict=True))
+    # Subtypes differ from treebank to treebank, so the universal relation alone counts.
+    bases = [(i, "head" if i == head else tree.deprels[i].partition(":")[0]) for i in nodes]
+    return tuple(f"{base}/{tree.upos[i]}" for i, base in bases)
 
 
 def _clusters(tree: Tree, where: str) -> Iterator[tuple[str, Kinds, int]]:
@@ -169,11 +166,10 @@ def _subsets(n: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], list[NDArray
 
 
 def _steps(scores: Array, best: bool = False) -> tuple[Array, Array]:
-    """How the orders of n constituents unfold, exactly, by recursion over subsets.
+    """How n constituents with `scores` (batch, n, n) unfold, exactly, by recursion over subsets.
 
-    From `scores` (batch, n, n) of a before b: log-probabilities (batch, 2^n, n) of each next
-    constituent after each set of placed ones, and log-normalisers (batch,). With `best` maxima
-    stand for sums, and the log-probability of a best next constituent is 0.
+    Gives log-probabilities (batch, 2^n, n) of each next constituent after each set of placed ones,
+    and log-normalisers (batch,). With `best`, maxima stand for sums: 0 marks a best next one.
     """
     members, added, layers = _subsets(scores.shape[-1])
     gain = np.where(members, -np.inf, members.astype(float) @ scores)
@@ -204,26 +200,26 @@ def _windows(n: int) -> list[slice]:
 class _Problem:
     """The penalised negative log-likelihood of the orders seen, and its gradient, by weights."""
 
-    def __init__(self, seen: Mapping[Kinds, int], l2: float, rare: int = 3) -> None:
+    def __init__(self, seen: Mapping[Kinds, int], l2: float) -> None:
         shown: Counter[str] = Counter()
         for kinds, count in seen.items():
-            for pair in combinations(kinds, 2):
-                shown.update({name: count for name, _ in _features(*pair)})
+            for a, b in combinations(kinds, 2):
+                shown.update({name: count for name, _ in _features(a, b)})
         # A fine feature seen once or twice teaches noise. The coarse ones all stay: they also tell
         # which relations and pairs the treebank has shown.
-        self.names = sorted(f for f, count in shown.items() if "/" not in f or count >= rare)
+        self.names = sorted(f for f, count in shown.items() if "/" not in f or count > 2)
         self.l2, column = l2, {name: i for i, name in enumerate(self.names)}
         self.groups: list[tuple[int, csr_array, Array]] = []
         for n, group in groupby(sorted(seen, key=len), len):
             orders = list(group)
             pairs = [pair for kinds in orders for pair in product(kinds, repeat=2)]
             cells = dok_array((len(pairs), len(self.names)))
-            for row, pair in enumerate(pairs):
-                for name, sign in _features(*pair):
+            for row, (a, b) in enumerate(pairs):
+                for name, sign in _features(a, b):
                     if name in column:
                         cells[row, column[name]] += sign / 2
-            design = cells.tocsr()
-            self.groups.append((n, design, np.array([seen[kinds] for kinds in orders], float)))
+            counts = np.array([seen[kinds] for kinds in orders], float)
+            self.groups.append((n, cells.tocsr(), counts))
 
     def __call__(self, weights: Array) -> tuple[float, Array]:
         loss, gradient = self.l2 / 2 * weights @ weights, self.l2 * weights
@@ -286,7 +282,7 @@ class WordOrderModel:
         return cls(name, {c: _Problem(seen[c], l2).solve() for c in seen}, about)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> WordOrderModel:
+    def from_file(cls, path: str | Path) -> WordOrderModel:
         """The model saved at `path`; ValueError for another format, OSError for no file."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -305,7 +301,7 @@ class WordOrderModel:
             raise ValueError(f"no word-order model {name!r}; known: {', '.join(KNOWN) or 'none'}")
         return cls.from_file(PACKAGED / f"{name}.json")
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the model as JSON, one weight a line, whole or not at all."""
         data = {"version": FORMAT_VERSION, "name": self.name, **self.about}
         text = json.dumps({**data, "weights": self.weights}, ensure_ascii=False, indent=1)
@@ -315,16 +311,15 @@ class WordOrderModel:
         """The words (from 0) of a sentence in this language's order: a draw, or the best one.
 
         Depends on nothing but tree, `seed` and `index` (the sentence's number). Punctuation keeps
-        its slot among its head's constituents, a sentence-final mark its place; dependents whose
-        relation was never seen go along with their head; a tree that is not projective keeps its
-        order. Raises ValueError, naming `index`, for what is no tree.
+        its slot, a final mark its place; dependents whose relation was never seen go along with
+        their head; a tree that is not projective stays. ValueError, naming `index`, for no tree.
         """
         where = f"sentence {index}"
         order, children, projective = _plan(tree.heads, where, tree.deprels, tree.upos)
         last = len(order) - 1
         if not projective:
             return list(range(last + 1))
-        base = [_base(relation) for relation in tree.deprels]
+        base = [relation.partition(":")[0] for relation in tree.deprels]
         if base[last] == "punct" and tree.heads[last] and not children[last]:
             children[tree.heads[last] - 1].remove(last)
             children[children[-1][-1]].append(last)
@@ -341,14 +336,13 @@ class WordOrderModel:
             placed = (free[next(ranks)] if i in free else i for i in slots)
             return [i for place in placed for i in (along if place == head else [place])]
 
-        return _flat(order, children, arrange)
+        return _flatten(order, children, arrange)
 
     def arrange(self, head_class: str, kinds: Kinds, rng: random.Random | None) -> list[int]:
         """Indices of a head and its dependents, given as kinds, in a drawn order (rng None: best).
 
-        A kind is "relation/TAG", the head's "head/TAG". Over EXACT dependents: from the order
-        given, windows are rearranged in turn, each exactly given the rest, forth and back; twice
-        for a draw (Gibbs sampling), until nothing changes for the best.
+        A kind is "relation/TAG" or "head/TAG". Over EXACT dependents, windows are arranged in turn,
+        each exactly given the rest: twice for a draw (Gibbs), until nothing changes for the best.
         """
         scores, placed = self.scores(head_class, kinds), list(range(len(kinds)))
         windows = _windows(len(kinds))
@@ -373,23 +367,20 @@ class WordOrderModel:
 
 
 def _draw(scores: Array, rng: random.Random | None) -> list[int]:
-    """One order by its probability, or the best (rng None)."""
-    n, row, chosen = len(scores), 0, list[int]()
-    table = _table(scores.tobytes(), n, rng is None)
-    for _ in range(n):
-        point = rng.random() * table[row + n - 1] if rng else 0.0
-        chosen.append(bisect_right(table, point, row, row + n) - row)
-        row += n << chosen[-1]
+    table, chosen, placed = _table(scores.tobytes(), len(scores), rng is None), list[int](), 0
+    for _ in scores:
+        chances = table[placed]
+        chosen.append(bisect_right(chances, rng.random() * chances[-1] if rng else 0.0))
+        placed |= 1 << chosen[-1]
     return chosen
 
 
 @lru_cache(maxsize=1 << 15)
-def _table(scores: bytes, n: int, best: bool) -> array[float]:
-    """Cumulative chances of each next constituent, set after set; compact, as many are kept."""
+def _table(scores: bytes, n: int, best: bool) -> Array:
+    """Cumulative chances of each next constituent (n), set after set of placed ones (2^n)."""
     logs = _steps(np.frombuffer(scores).reshape(1, n, n), best)[0][0]
     # The margin makes equal scores equal whatever the order of summation: the first one wins.
-    chances = (logs > -1e-9).astype(float) if best else np.exp(logs)
-    return array("d", chances.cumsum(-1).tobytes())
+    return np.cumsum(logs > -1e-9 if best else np.exp(logs), axis=-1)
 
 
 def majority_sides(model: WordOrderModel) -> WordOrderModel:
@@ -407,8 +398,8 @@ def agreement(
 ) -> dict[str, tuple[int, int]]:
     """How many pairs of constituents of nouns and verbs the model orders as the sentences do.
 
-    It gets the constituents shuffled, so that nothing of the real order shows; punctuation is left
-    out. Gives "head" (head and dependent) and "sibling" → (pairs in agreement, pairs).
+    It gets them shuffled and without punctuation, so that nothing of the real order shows. Gives
+    "head" (head and dependent) and "sibling" → (pairs in agreement, pairs).
     """
     counted: dict[str, Counter[bool]] = {"head": Counter(), "sibling": Counter()}
     for index, tree in enumerate(trees):
@@ -425,16 +416,14 @@ def agreement(
 def main(argv: Sequence[str] | None = None) -> int:
     """`learn` a model or `check` one; errors are one line on stderr and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m hf_alignmlm.syntax", description=__doc__)
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(dest="command", required=True)
     learn = commands.add_parser("learn", help="learn a word-order model from a UD treebank")
-    learn.set_defaults(run=_learn)
     learn.add_argument("treebank", help="CoNLL-U, plain or .gz")
     learn.add_argument("--output", required=True, help="where to write the model (JSON)")
     learn.add_argument("--name", default="", help="the language's name, kept in the model")
     learn.add_argument("--licence", default="", help="the treebank's licence, kept in the model")
     learn.add_argument("--overwrite", action="store_true", help="replace an existing output")
     check = commands.add_parser("check", help="pairwise accuracy on a treebank, beside baselines")
-    check.set_defaults(run=_check)
     check.add_argument("--model", required=True, help=f"a file, or one of {', '.join(KNOWN)}")
     check.add_argument("--treebank", required=True, help="held-out CoNLL-U, plain or .gz")
     check.add_argument("--baseline_treebank", nargs="*", default=[], help="to learn rivals from")
@@ -443,7 +432,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("--l2", type=float, default=1.0, help="strength of the prior")
     args = parser.parse_args(argv)
     try:
-        args.run(args)
+        (_learn if args.command == "learn" else _check)(args)
     except (OSError, ValueError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -471,8 +460,8 @@ def _check(args: argparse.Namespace) -> None:
     print(f"{'system':32} {'order':8} head–dependent  siblings    all")
     for name, system, best in rows:
         found = agreement(system, trees, best=best, seed=args.seed)
-        (a, n), (b, m) = found["head"], found["sibling"]
-        rates = (100 * a / max(n, 1), 100 * b / max(m, 1), 100 * (a + b) / max(n + m, 1))
+        (a, n), (b, m) = found.values()
+        rates = [100 * right / max(of, 1) for right, of in ((a, n), (b, m), (a + b, n + m))]
         order = "best" if best else "sampled"
         print(f"{name:32} {order:8} {rates[0]:14.1f}  {rates[1]:8.1f}  {rates[2]:5.1f}")
     print(f"{'pairs':41} {n:14}  {m:8}  {n + m:5}")

@@ -11,7 +11,15 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hf_alignmlm.languages import (
@@ -79,6 +87,7 @@ def train_tokenizer(
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in alphabet]
     tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer.decoder = decoders.WordPiece(prefix=CONTINUATION)
     cls, sep = (SPECIAL_TOKENS[f"{name}_token"] for name in ("cls", "sep"))
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",

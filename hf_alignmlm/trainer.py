@@ -80,11 +80,13 @@ class AlignMLMTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The loss, whose parts are added up on the way, each with its own weight."""
+        """The loss, whose parts are added up on the way, weighed as the loss weighs them."""
+        if not model.training:
+            # In evaluation each batch stands for itself: its mean loss, weighed by its labels.
+            num_items_in_batch = None
         loss, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
-        # Each part weighs what the loss weighs: its share of the labels of the whole batch.
         weight = inputs["labels"].ne(IGNORE_INDEX).sum().float()
         if num_items_in_batch is not None:
             weight = weight / num_items_in_batch
@@ -121,7 +123,7 @@ class AlignMLMTrainer(Trainer):
             own = last.remainder - self.args.process_index * len(inputs["labels"])
             inputs["labels"][max(0, own) :] = IGNORE_INDEX
         if prediction_loss_only:
-            inputs = {**inputs, "logits_at_labels": True}
+            inputs = {**inputs, "sparse_logits": True}
         return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:

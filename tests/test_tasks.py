@@ -1,0 +1,234 @@
+"""Tasks: reading, deriving, encoding and scoring."""
+
+import gzip
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from seqeval.metrics.sequence_labeling import get_entities
+
+from hf_alignmlm import minienglish
+from hf_alignmlm.languages import SyntheticLanguage
+from hf_alignmlm.tasks import (
+    EntityF1,
+    LabelAccuracy,
+    Row,
+    TagAccuracy,
+    _windows,
+    derive_row,
+    encode,
+    iob2,
+    majority_baseline,
+    read_task,
+    reorder_tags,
+)
+from hf_alignmlm.tokenization import WordEncoder
+
+
+@pytest.fixture(scope="module")
+def encoder(doubled):
+    return WordEncoder(*doubled)
+
+
+def write(path: Path, text: str) -> str:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8") as stream:
+        stream.write(text)
+    return str(path)
+
+
+def json_lines(*rows: dict) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@st.composite
+def entity_tags(draw):
+    tags = []
+    for kind, length in draw(st.lists(st.tuples(st.sampled_from("OPL"), st.integers(1, 3)))):
+        name = {"P": "PER", "L": "LOC"}.get(kind)
+        tags += [f"B-{name}", *[f"I-{name}"] * (length - 1)] if name else ["O"] * length
+    return tags
+
+
+@given(entity_tags(), st.randoms(use_true_random=False))
+def test_reordered_tags_are_strict_and_keep_their_words(tags, random):
+    order = list(range(len(tags)))
+    random.shuffle(order)
+    moved, broken = reorder_tags(tags, order)
+    assert [t[2:] for t in moved] == [tags[i][2:] for i in order]
+    assert moved == iob2(moved)
+    assert broken == sum(t.startswith("B-") for t in moved) - sum(t.startswith("B-") for t in tags)
+    assert broken >= 0
+
+
+@given(entity_tags())
+def test_inversion_keeps_every_entity_whole(tags):
+    language = SyntheticLanguage.from_name("trans_inv")
+    words = [f"w{i}" for i in range(len(tags))]
+    row, broken = derive_row(Row([words], tags, [None]), language, 0, "ner")
+    last = len(tags) - 1
+    before = {(kind, last - stop, last - start) for kind, start, stop in get_entities(tags)}
+    assert set(get_entities(row.tags)) == before
+    assert broken == 0
+
+
+def test_an_entity_that_ends_in_the_final_mark_is_split_and_counted():
+    row = Row([["See", "Tom", "Jr", "."]], ["O", "B-PER", "I-PER", "I-PER"], [None])
+    derived, broken = derive_row(row, SyntheticLanguage.from_name("inv"), 0, "ner")
+    assert derived.words == [["Jr", "Tom", "See", "."]]
+    assert derived.tags == ["B-PER", "I-PER", "O", "B-PER"]
+    assert broken == 1
+
+
+@pytest.mark.parametrize("name", ["trans", "inv", "perm", "trans50_inv", "trans_syn-fr"])
+def test_words_keep_their_tags(name):
+    language = SyntheticLanguage.from_name(name)
+    for index, s in enumerate(minienglish.sentences(50)):
+        row = Row([list(s.words)], list(s.upos), [s])
+        derived, _ = derive_row(row, language, index, "pos")
+        spelled = Counter(zip(map(language.spell, s.words), s.upos, strict=True))
+        assert Counter(zip(derived.words[0], derived.tags, strict=True)) == spelled
+
+
+def test_iob1_becomes_iob2():
+    assert iob2(["I-PER", "I-PER", "B-PER", "O", "I-LOC", "I-PER"]) == [
+        *("B-PER", "I-PER", "B-PER", "O", "B-LOC", "B-PER")
+    ]
+
+
+def test_every_format_gives_the_same_rows(tmp_path, encoder):
+    tokens, tags = ["Tom", "sleeps", "."], ["B-PER", "O", "O"]
+    columns = "-DOCSTART- O\n\n" + "".join(
+        f"{w} X {t}\n" for w, t in zip(tokens, tags, strict=True)
+    )
+    rows = json_lines({"tokens": tokens, "ner_tags": tags})
+    paths = [
+        write(tmp_path / "a.txt", columns),
+        write(tmp_path / "b.txt.gz", columns + "\n"),
+        write(tmp_path / "c.jsonl", rows),
+        write(tmp_path / "d.jsonl.gz", rows),
+    ]
+    for path in paths:
+        data = read_task("ner", encoder, files={"train": path, "test": path})
+        assert [(r.words, r.tags) for r in data.rows["train"]] == [([tokens], tags)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "message"),
+    [
+        ([{"tokens": ["a", "b"], "ner_tags": ["O"]}], "ner", "row 1: 2 words but 1 tags"),
+        ([{"tokens": ["a"], "other": ["O"]}], "ner", "no column ner_tags or tags"),
+        ([{"tokens": ["a"], "ner_tags": [3]}], "ner", "tags must be strings"),
+        ([{"premise": "a", "hypothesis": "b", "label": 7}], "nli", "label 7"),
+        ([{"premise": "a", "label": 1}], "nli", "no column hypothesis"),
+        ([{"tokens": [], "ner_tags": []}], "ner", "no usable row"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(tmp_path, encoder, rows, task, message):
+    path = write(tmp_path / "a.jsonl", json_lines(*rows))
+    with pytest.raises(ValueError, match=message):
+        read_task(task, encoder, files={"train": path, "test": path})
+
+
+def test_empty_sentences_are_skipped_and_counted(tmp_path, encoder):
+    full, empty = {"tokens": ["a"], "ner_tags": ["O"]}, {"tokens": [], "ner_tags": []}
+    path = write(tmp_path / "a.jsonl", json_lines(full, empty, full))
+    data = read_task("ner", encoder, files={"train": path, "test": path})
+    assert len(data.rows["train"]) == 2
+    assert data.empty_sentences == 2
+
+
+@given(st.lists(st.integers(1, 20), min_size=1), st.integers(20, 40))
+def test_windows_hold_every_word_once(lengths, room):
+    windows = _windows(lengths, room)
+    assert [i for start, stop in windows for i in range(start, stop)] == list(range(len(lengths)))
+    assert all(sum(lengths[start:stop]) <= room for start, stop in windows)
+    if sum(lengths) <= room:
+        assert len(windows) == 1
+
+
+def test_each_word_has_one_label_at_its_first_piece(doubled, encoder):
+    tokenizer, language = doubled
+    label_ids = {"NOUN": 0, "VERB": 1}
+    sentences = list(minienglish.sentences(40))
+    rows = [Row([list(s.words)], list(s.upos), [s]) for s in sentences]
+    rows += [derive_row(row, language, i, "pos")[0] for i, row in enumerate(rows)]
+    encoded = encode(rows, "pos", tokenizer, encoder, label_ids, max_seq_length=16)
+    seen: list[list[int]] = [[] for _ in rows]
+    ids: list[list[int]] = [[] for _ in rows]
+    for number, feature in zip(encoded.row_of, encoded.features, strict=True):
+        assert len(feature["input_ids"]) == len(feature["labels"]) <= 16
+        seen[number] += [feature["labels"][i] for i in feature["word_starts"]]
+        ids[number] += feature["input_ids"][1:-1]
+    assert seen == [[label_ids.get(tag, -100) for tag in row.tags] for row in rows]
+    text = [tokenizer(" ".join(r.words[0]), add_special_tokens=False).input_ids for r in rows]
+    assert ids == text
+
+
+def test_long_pairs_lose_words_that_are_counted(doubled, encoder):
+    rows = [Row([["the"] * 30, ["a"] * 4], ["neutral"], [None, None])]
+    encoded = encode(rows, "nli", doubled[0], encoder, {"neutral": 1}, max_seq_length=16)
+    assert len(encoded.features[0]["input_ids"]) == 16
+    assert encoded.truncated_words == 34 - 13
+
+
+def test_language_types_replace_the_types_of_a_pairs_parts(doubled, encoder):
+    rows = [Row([["a"], ["the"]], ["neutral"], [None, None])]
+    for language_type, types in ((None, {0, 1}), (1, {1})):
+        encoded = encode(
+            rows,
+            "nli",
+            doubled[0],
+            encoder,
+            {"neutral": 1},
+            max_seq_length=16,
+            language_type=language_type,
+        )
+        assert set(encoded.features[0]["token_type_ids"]) == types
+
+
+def test_metrics_on_a_case_by_hand():
+    gold, guess = [["NOUN", "VERB", "NOUN"]], [["NOUN", "NOUN", "NOUN"]]
+    scores = TagAccuracy().compute(predictions=guess, references=gold)
+    assert scores["accuracy"] == pytest.approx(200 / 3)
+    assert scores["macro_f1"] == pytest.approx((80 + 0) / 2)
+    gold, guess = [["B-PER", "I-PER", "O"]], [["I-PER", "I-PER", "O"]]
+    scores = EntityF1().compute(predictions=guess, references=gold)
+    assert scores == {"seqeval_f1": 100.0, "seqeval_strict_f1": 0.0}
+    scores = LabelAccuracy().compute(predictions=["a", "b", "b"], references=["a", "b", "a"])
+    assert scores["accuracy"] == scores["majority_baseline"] == pytest.approx(200 / 3)
+
+
+def test_majority_baseline_takes_tags_from_training():
+    train = [Row([["a", "b"]], ["X", "X"], []), Row([["c"]], ["Y"], [])]
+    test = [Row([["a", "b", "c", "d"]], ["Y", "Y", "Y", "X"], [])]
+    assert majority_baseline("pos", train, test) == 25.0
+    assert math.isclose(majority_baseline("nli", train, test), 75.0)
+
+
+def test_wikiann_entities_survive_inversion(data_folder, encoder):
+    path = str(data_folder / "wikiann" / "train.jsonl.gz")
+    rows = read_task("ner", encoder, files={"train": path, "test": path}).rows["train"]
+    language = SyntheticLanguage.from_name("inv")
+    split = 0
+    for index, row in enumerate(rows):
+        derived, broken = derive_row(row, language, index, "ner")
+        order = language.order(row.words[0], index=index)
+        assert derived.tags == iob2(derived.tags)
+        pairs = zip(row.words[0], [t[2:] for t in row.tags], strict=True)
+        moved = zip(derived.words[0], [t[2:] for t in derived.tags], strict=True)
+        assert Counter(pairs) == Counter(moved)
+        split += broken
+        if not broken:
+            back = {
+                (kind, min(span), max(span))
+                for kind, start, stop in get_entities(derived.tags)
+                for span in [[order[i] for i in range(start, stop + 1)]]
+            }
+            assert back == set(get_entities(row.tags))
+    print(f"{len(rows)} sentences, {split} entities split by the final-mark rule")
+    assert 0 < split <= 20

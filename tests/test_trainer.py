@@ -1,0 +1,277 @@
+"""The trainer: a gradient that does not depend on how a batch is cut, and every part reported."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gradient_driver
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.data import default_collate
+from transformers import Trainer
+
+from hf_alignmlm.arguments import MANIFEST_FILE, last_whole_checkpoint
+from hf_alignmlm.dictionary import BilingualDictionary
+from hf_alignmlm.languages import SyntheticLanguage
+from hf_alignmlm.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
+
+PARTS = ("loss", "mlm_loss", "alignment_loss")
+
+
+def arguments(folder, **options):
+    defaults = {
+        "max_steps": 4,
+        "per_device_train_batch_size": 2,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "logging_steps": 1,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
+    return AlignMLMTrainingArguments(output_dir=str(folder), **defaults | options)
+
+
+def by_hand(model, rows):
+    """Sum of the token losses and their number, from full logits, row by row."""
+    model.eval()
+    total, count = 0.0, 0
+    for row in rows:
+        with torch.no_grad():
+            logits = model(row["input_ids"][None], row["attention_mask"][None]).logits[0]
+        total += F.cross_entropy(logits.double(), row["labels"], reduction="sum").item()
+        count += row["labels"].ne(-100).sum().item()
+    return total, count
+
+
+@pytest.fixture(scope="module")
+def one_batch():
+    """The gradient of the whole batch, without any trainer."""
+    model = gradient_driver.make_model().train()
+    output = model(**default_collate(gradient_driver.make_rows()))
+    output.loss.backward()
+    return {
+        "gradients": {n: p.grad for n, p in model.named_parameters()},
+        "logged": {name: output[name].item() for name in PARTS},
+    }
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one_process")
+    return {case: gradient_driver.one_step(folder, *case) for case in [(16, 1), (4, 4)]}
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two_processes")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [gradient_driver.__file__, str(folder), "8x1", "2x4"]
+    root = str(Path(__file__).parent.parent)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {tuple(map(int, p.stem.split("x"))): torch.load(p) for p in folder.glob("*.pt")}
+
+
+def relative_difference(left, right):
+    assert left.keys() == right.keys()
+    difference = torch.stack([(left[name] - right[name]).norm() for name in left]).norm()
+    return (difference / torch.stack([value.norm() for value in left.values()]).norm()).item()
+
+
+# --- one gradient, however the batch is cut -------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [(16, 1), (4, 4)], ids=["whole", "accumulation 4"])
+def test_gradient_of_one_process_is_that_of_one_big_batch(case, one_batch, one_process):
+    found = one_process[case]["gradients"]
+    assert relative_difference(one_batch["gradients"], found) < 1e-5
+
+
+@pytest.mark.parametrize("case", [(8, 1), (2, 4)], ids=["2 processes", "2, accumulation 4"])
+def test_gradient_of_two_processes_is_that_of_one_big_batch(case, one_batch, two_processes):
+    assert two_processes[case]["processes"] == 2
+    found = two_processes[case]["gradients"]
+    assert relative_difference(one_batch["gradients"], found) < 1e-5
+
+
+def test_the_cut_would_show_if_it_were_weighed_wrongly(one_batch):
+    # The mean of the means of four rows each: what stock BERT and plain accumulation give.
+    model, rows = gradient_driver.make_model().train(), gradient_driver.make_rows()
+    for start in range(0, 16, 4):
+        (model(**default_collate(rows[start : start + 4])).loss / 4).backward()
+    wrong = {n: p.grad for n, p in model.named_parameters()}
+    assert relative_difference(one_batch["gradients"], wrong) > 1e-3
+
+
+def test_parts_of_the_loss_are_logged_alike_however_the_batch_is_cut(
+    one_batch, one_process, two_processes
+):
+    for result in [*one_process.values(), *two_processes.values()]:
+        for name in PARTS:
+            assert result["logged"][name] == pytest.approx(one_batch["logged"][name], rel=1e-4)
+
+
+def test_two_processes_evaluate_to_the_same_figures(one_process, two_processes):
+    expected = one_process[16, 1]["evaluation"]
+    timing = ("runtime", "per_second", "preparation_time")
+    names = [name for name in expected if not name.endswith(timing)]
+    assert {"eval_original_mlm_loss", "eval_derived_perplexity", "eval_alignment_p1"} <= {*names}
+    for result in two_processes.values():
+        for name in names:
+            assert result["evaluation"][name] == pytest.approx(expected[name], rel=1e-5), name
+
+
+# --- what is logged -------------------------------------------------------------------------------
+
+
+def test_the_logged_loss_is_the_combination_of_the_logged_parts(tmp_path):
+    # Three steps a line: rows of different numbers of labels, hence steps of different weights.
+    trainer = AlignMLMTrainer(
+        gradient_driver.make_model(),
+        arguments(tmp_path, max_steps=6, logging_steps=3, gradient_accumulation_steps=2),
+        train_dataset=gradient_driver.make_rows(),
+    )
+    trainer.train()
+    lines = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [line["step"] for line in lines] == [3, 6]
+    for line in lines:
+        together = line["mlm_loss"] + 10.0 * line["alignment_loss"]
+        assert line["loss"] == pytest.approx(together, rel=1e-4)
+    assert lines[0]["alignment_loss"] != lines[1]["alignment_loss"]
+
+
+def test_without_a_dictionary_only_the_masked_lm_part_is_logged(tmp_path):
+    model = gradient_driver.make_model()
+    model.set_dictionary(None)
+    trainer = AlignMLMTrainer(
+        model, arguments(tmp_path, max_steps=1), train_dataset=gradient_driver.make_rows()
+    )
+    trainer.train()
+    line = trainer.state.log_history[0]
+    assert line["mlm_loss"] == pytest.approx(line["loss"], rel=1e-4)
+    assert "alignment_loss" not in line
+    assert trainer.alignment() == {}
+
+
+@pytest.mark.parametrize("eval_batch", [2, 3, 11])
+def test_perplexity_is_of_the_whole_set_and_of_the_masked_lm_part_alone(tmp_path, eval_batch):
+    sets = {
+        "original": gradient_driver.make_rows(11, seed=2),
+        "derived": gradient_driver.make_rows(5, seed=3),
+    }
+    trainer = AlignMLMTrainer(
+        gradient_driver.make_model(),
+        arguments(tmp_path, per_device_eval_batch_size=eval_batch),
+        eval_dataset=sets,
+    )
+    metrics = trainer.evaluate()
+    alignment = trainer.model.compute_alignment_loss().item()
+    assert alignment != pytest.approx(0, abs=1e-3)
+    for name, rows in sets.items():
+        total, count = by_hand(trainer.model, rows)
+        assert metrics[f"eval_{name}_mlm_loss"] == pytest.approx(total / count, rel=1e-5)
+        expected = math.exp(total / count)
+        assert metrics[f"eval_{name}_perplexity"] == pytest.approx(expected, rel=1e-4)
+        loss = total / count + 10.0 * alignment
+        assert metrics[f"eval_{name}_loss"] == pytest.approx(loss, rel=1e-5)
+    # The sets do differ, and so would the mean of the rows' means.
+    assert metrics["eval_original_mlm_loss"] != pytest.approx(metrics["eval_derived_mlm_loss"])
+
+
+def test_evaluation_amid_training_leaves_the_training_means_alone(tmp_path):
+    def losses(**options):
+        trainer = AlignMLMTrainer(
+            gradient_driver.make_model(),
+            arguments(tmp_path, logging_steps=2, **options),
+            train_dataset=gradient_driver.make_rows(),
+            eval_dataset=gradient_driver.make_rows(3, seed=2),
+        )
+        trainer.train()
+        return [
+            [entry[name] for name in PARTS]
+            for entry in trainer.state.log_history
+            if "mlm_loss" in entry
+        ]
+
+    assert losses() == losses(eval_strategy="steps", eval_steps=1)
+
+
+def test_alignment_is_evaluated_once_whatever_the_number_of_sets(tmp_path):
+    trainer = AlignMLMTrainer(
+        gradient_driver.make_model(),
+        arguments(tmp_path),
+        eval_dataset={name: gradient_driver.make_rows(2) for name in ("original", "derived")},
+    )
+    metrics = trainer.evaluate()
+    assert metrics["eval_alignment_p1"] == trainer.alignment()["p1"]
+    assert {"eval_alignment_p1_seen", "eval_alignment_p1_heldout"} <= metrics.keys()
+    assert not any("original_alignment" in name for name in metrics)
+
+
+def test_predictions_are_the_logits_alone(tmp_path):
+    trainer = AlignMLMTrainer(gradient_driver.make_model(), arguments(tmp_path))
+    output = trainer.predict(gradient_driver.make_rows(3))
+    assert output.predictions.shape == (3, 12, 60)
+    assert "test_mlm_loss" in output.metrics
+
+
+def test_tokens_are_counted_without_padding_even_under_a_mask_of_four_dimensions(
+    tmp_path, tokenizer
+):
+    rows = gradient_driver.make_rows(4)
+    for row in rows:
+        row["input_ids"] = row["input_ids"].clone()
+        row["input_ids"][9:] = tokenizer.pad_token_id
+        row["labels"][9:] = -100
+        row["labels"][0] = 7
+        row["attention_mask"] = torch.ones(1, 12, 12, dtype=torch.bool)
+    trainer = AlignMLMTrainer(
+        gradient_driver.make_model(),
+        arguments(tmp_path, max_steps=2),
+        train_dataset=rows,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert trainer.state.num_input_tokens_seen == 2 * 2 * 9
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_holds_dictionary_and_language_and_is_sealed(tmp_path):
+    trainer = AlignMLMTrainer(
+        gradient_driver.make_model(),
+        arguments(tmp_path, save_strategy="steps", save_steps=2),
+        train_dataset=gradient_driver.make_rows(),
+        language=SyntheticLanguage.from_name("trans_inv"),
+    )
+    trainer.train()
+    checkpoint = tmp_path / "checkpoint-4"
+    assert last_whole_checkpoint(tmp_path) == str(checkpoint)
+    manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())
+    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"} <= {
+        *manifest
+    }
+    assert SyntheticLanguage.from_pretrained(checkpoint).name == "trans_inv"
+    dictionary = BilingualDictionary.from_pretrained(checkpoint)
+    assert dictionary == trainer.model.dictionary
+    loaded = BertForAlignedMaskedLM.from_pretrained(checkpoint)
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_fewer_than_two_checkpoints_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="save_total_limit must be at least 2"):
+        arguments(tmp_path, save_total_limit=1)
+
+
+def test_it_is_the_librarys_trainer_still():
+    assert issubclass(AlignMLMTrainer, Trainer)
+    assert AlignMLMTrainer.__name__ != Trainer.__name__

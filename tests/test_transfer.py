@@ -1,0 +1,83 @@
+"""The report: cells, correlations, tables and figures."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hf_alignmlm import transfer
+from hf_alignmlm.files import write_json
+
+
+def run(objective: str, task: str, bz: list[float], p1: float) -> dict:
+    bs = [90.0] * len(bz)
+    return {
+        "task": task,
+        "objective": objective,
+        "language": "trans_inv",
+        "alignment_p1": p1,
+        "bz_by_seed": bz,
+        "bs_by_seed": bs,
+        "transfer_gap_by_seed": [a - b for a, b in zip(bz, bs, strict=True)],
+    }
+
+
+def test_the_papers_cells_give_the_papers_correlations():
+    found = transfer.correlations(transfer.paper_cells().values())
+    rhos = {task: round(result.rho, 3) for task, result in found.items()}
+    assert rhos == {"nli": 0.727, "ner": 0.781, "pos": 0.734}
+    assert all(result.n == 12 for result in found.values())
+
+
+def test_the_papers_gaps_are_its_differences():
+    for cell in transfer.paper_cells().values():
+        assert math.isclose(cell.bz[0] - cell.bs[0], cell.gap[0], abs_tol=0.11)
+
+
+@given(st.lists(st.integers(0, 100), min_size=4, max_size=8, unique=True))
+def test_correlation_is_one_where_order_agrees(values):
+    found = transfer.correlation(values, [2.0 * v for v in values])
+    assert found is not None
+    assert found.rho == pytest.approx(1.0)
+    assert found.low == pytest.approx(1.0)
+    assert transfer.correlation(values, [-v for v in values]).rho == pytest.approx(-1.0)
+
+
+def test_no_correlation_of_two_cells_or_of_equal_ones():
+    assert transfer.correlation([1, 2], [1, 2]) is None
+    assert transfer.correlation([1, 1, 1], [1, 2, 3]) is None
+
+
+def test_report_of_a_folder(tmp_path):
+    for name, result in {
+        "a": run("mlm", "pos", [40.0, 50.0], 0.3),
+        "b": run("align-mlm", "pos", [80.0, 82.0], 100.0),
+        "c": run("xlm", "pos", [60.0], 80.0),
+        "d": run("mlm", "ner", [30.0], 0.3),
+        "e": {"objective": "mlm", "language": "trans_inv", "train_steps": 5, "alignment_p1": 0.3},
+    }.items():
+        write_json(tmp_path / name / "all_results.json", result)
+    text = transfer.report(tmp_path, tmp_path / "out")
+    assert (
+        "| POS | trans_inv | mlm | 90.0 ± 0.0 | 45.0 ± 7.1 | -45.0 ± 7.1 | 0.3 | 2 | 95.0 |" in text
+    )
+    assert "ρ = 1.000" in text
+    assert "Missing cells of this grid: align-mlm/trans_inv/ner, xlm/trans_inv/ner." in text
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {
+        *("transfer.md", "transfer.csv", "transfer.png"),
+        *("alignment_vs_transfer.png", "pretraining_loss.png"),
+    }
+    lines = (tmp_path / "out" / "transfer.csv").read_text().splitlines()
+    assert len(lines) == 5
+    assert lines[1].startswith("mlm,trans_inv,pos,2,90.0,0.0,95.0,45.0,")
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        transfer.main([str(tmp_path)])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "no all_results.json" in error
