@@ -106,71 +106,10 @@ def _eval_results(tasks: Sequence[dict[str, Any]]) -> list[EvalResult]:
     ]
 
 
-def model_card(
-    run: str | Path, *, repo_id: str | None = None, transfer: str | Path | None = None
-) -> ModelCard:
-    """The card of a pre-training run, from its own files; `transfer` is a folder of task runs.
+MODEL_CARD = """# {name}
 
-    Raises `ValueError` or `FileNotFoundError` for a folder that holds no finished run.
-    """
-    run = Path(run)
-    results = read_json(run / RESULTS_FILE)
-    if "train_steps" not in results:
-        raise ValueError(f"{run / RESULTS_FILE} is not of a pre-training run")
-    arguments = results["arguments"]
-    language = SyntheticLanguage.from_pretrained(run)
-    config = read_json(run / "config.json")
-    found = read_results(transfer) if transfer else []
-    tasks = [
-        r
-        for r in found
-        if r.get("task") in TASK_NAMES
-        and Path(r["arguments"]["model_name_or_path"]).resolve() == run.resolve()
-    ]
-    name = repo_id or run.name
-    data = ModelCardData(
-        language="en",
-        license="apache-2.0",
-        library_name="transformers",
-        pipeline_tag="fill-mask",
-        tags=["hf_alignmlm", "multilingual", results["objective"], "arxiv:2211.08547"],
-        model_name=name,
-        eval_results=_eval_results(tasks) or None,
-    )
-    metrics = [
-        ("masked-LM loss, original", _number(results["eval_original_mlm_loss"], 3)),
-        ("masked-LM loss, derived", _number(results["eval_derived_mlm_loss"], 3)),
-        ("perplexity, original", _number(results["eval_original_perplexity"])),
-        ("perplexity, derived", _number(results["eval_derived_perplexity"])),
-        (
-            "alignment loss (−mean cosine of seen pairs)",
-            _number(_negative(results.get("alignment_cosine_true_seen")), 3),
-        ),
-        ("alignment P@1, all pairs", _number(results.get("alignment_p1"))),
-        ("alignment P@1, seen pairs", _number(results.get("alignment_p1_seen"))),
-        ("alignment P@1, held-out pairs", _number(results.get("alignment_p1_heldout"))),
-        ("alignment P@1 by CSLS", _number(results.get("alignment_csls_p1"))),
-    ]
-    transfers = [
-        [
-            TASK_NAMES[t["task"]],
-            t["metric"],
-            *(_number(t.get(n)) for n in ("source", "bz", "bs", "transfer_gap")),
-            str(len(t["seeds"])),
-        ]
-        for t in tasks
-    ]
-    types = (
-        "Token types tell the languages apart: give `token_type_ids` of 0 to original text and of 1 "
-        "to derived text.\n\n"
-        if config.get("language_embeddings")
-        else ""
-    )
-    body = f"""# {name}
-
-{"" if repo_id else NOT_RELEASED}A bilingual BERT of {results["parameters"] / 1e6:.1f} M parameters, pre-trained by
-{OBJECTIVE_NAMES[results["objective"]]} on English and on `{language.name}`, its synthetic twin, to
-study what makes multilingual encoders transfer.
+{note}A bilingual BERT of {parameters} M parameters, pre-trained by {objective} on English and on
+`{language}`, its synthetic twin, to study what makes multilingual encoders transfer.
 
 ## Use
 
@@ -182,37 +121,24 @@ model = AutoModelForMaskedLM.from_pretrained("{name}")
 ```
 
 It is plain BERT: no remote code and no other library. {types}`dictionary.json` has the word pairs and
-`language.json` the language; hf_alignmlm {__version__} reads both.
+`language.json` the language; hf_alignmlm {version} reads both.
 
 ## The derived language
 
-{describe_language(language)}
+{definition}
 
 ## Training
 
-Trained on {corpus_name(arguments)}: {results["train_tokens"]:,} tokens in {results["train_steps"]:,} steps, seed
-{results["seed"]}; sequences of {config["max_position_embeddings"]} tokens, {_number(results.get("padding_share"), 2)} % padding. Alignment weight
-{config["alignment_loss_weight"]}, dictionary fraction {arguments["dictionary_fraction"]}. All arguments and versions stand in
-`{RESULTS_FILE}`.
+Trained on {corpus}: {tokens} tokens in {steps} steps, seed {seed}; sequences of {length} tokens,
+{padding} % padding; alignment weight {weight}, dictionary fraction {fraction}. All arguments and
+versions stand in `{results_file}`.
 
 ## Evaluation
 
-On validation text; shares and precisions in percent.
+On validation text; precisions in percent.
 
-{markdown_table(["measure", "value"], metrics)}
-"""
-    if transfers:
-        header = [
-            "task",
-            "metric",
-            "source",
-            "zero-shot BZ",
-            "supervised BS",
-            "gap BZ − BS",
-            "seeds",
-        ]
-        body += f"## Transfer\n\n{markdown_table(header, transfers)}\n"
-    body += f"""## Limits
+{measures}
+{transfer}## Limits
 
 A small model of a synthetic pair: for research on transfer, not for applications. Text in the
 derived script exists only where this library derives it. What the training text holds of bias, the
@@ -220,13 +146,98 @@ model may repeat.
 
 ## Citation
 
-{CITATION}
+{citation}
 """
+LANGUAGE_TYPES = (
+    "Token types tell the languages apart: give `token_type_ids` of 0 to original text and of 1 to "
+    "derived text.\n\n"
+)
+MEASURES = {
+    "masked-LM loss, original": ("eval_original_mlm_loss", 3),
+    "masked-LM loss, derived": ("eval_derived_mlm_loss", 3),
+    "perplexity, original": ("eval_original_perplexity", 1),
+    "perplexity, derived": ("eval_derived_perplexity", 1),
+    "mean cosine of seen pairs (the alignment loss is its negative)": (
+        "alignment_cosine_true_seen",
+        3,
+    ),
+    "mean cosine of random pairs": ("alignment_cosine_random", 3),
+    "alignment P@1, all pairs": ("alignment_p1", 1),
+    "alignment P@1, seen pairs": ("alignment_p1_seen", 1),
+    "alignment P@1, held-out pairs": ("alignment_p1_heldout", 1),
+    "alignment P@1 by CSLS": ("alignment_csls_p1", 1),
+}
+SCORES = ("source", "bz", "bs", "transfer_gap")
+
+
+def _transfer_section(tasks: Sequence[dict[str, Any]]) -> str:
+    if not tasks:
+        return ""
+    header = ["task", "metric", "source", "zero-shot BZ", "supervised BS", "gap", "seeds"]
+    rows = [
+        [
+            TASK_NAMES[t["task"]],
+            t["metric"],
+            *(_number(t.get(n)) for n in SCORES),
+            f"{len(t['seeds'])}",
+        ]
+        for t in tasks
+    ]
+    return f"## Transfer\n\n{markdown_table(header, rows)}\n"
+
+
+def model_card(
+    run: str | Path, *, repo_id: str | None = None, transfer: str | Path | None = None
+) -> ModelCard:
+    """The card of a pre-training run, from its own files; `transfer` is a folder of task runs.
+
+    Raises `ValueError` or `FileNotFoundError` for a folder that holds no finished run.
+    """
+    run = Path(run)
+    results = read_json(run / RESULTS_FILE)
+    if "train_steps" not in results:
+        raise ValueError(f"{run / RESULTS_FILE} is not of a pre-training run")
+    arguments, config = results["arguments"], read_json(run / "config.json")
+    tasks = [
+        result
+        for result in (read_results(transfer) if transfer else [])
+        if result.get("task") in TASK_NAMES
+        and Path(result["arguments"]["model_name_or_path"]).resolve() == run.resolve()
+    ]
+    name = repo_id or run.name
+    data = ModelCardData(
+        language="en",
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag="fill-mask",
+        tags=["hf_alignmlm", "multilingual", results["objective"], "arxiv:2211.08547"],
+        model_name=name,
+        eval_results=_eval_results(tasks) or None,
+    )
+    measures = [[label, _number(results.get(k), digits)] for label, (k, digits) in MEASURES.items()]
+    body = MODEL_CARD.format(
+        name=name,
+        note="" if repo_id else NOT_RELEASED,
+        parameters=_number(results["parameters"] / 1e6),
+        objective=OBJECTIVE_NAMES[results["objective"]],
+        language=results["language"],
+        types=LANGUAGE_TYPES if config.get("language_embeddings") else "",
+        version=__version__,
+        definition=describe_language(SyntheticLanguage.from_pretrained(run)),
+        corpus=corpus_name(arguments),
+        tokens=f"{results['train_tokens']:,}",
+        steps=f"{results['train_steps']:,}",
+        seed=results["seed"],
+        length=config["max_position_embeddings"],
+        padding=_number(results.get("padding_share"), 2),
+        weight=config["alignment_loss_weight"],
+        fraction=arguments["dictionary_fraction"],
+        results_file=RESULTS_FILE,
+        measures=markdown_table(["measure", "value"], measures),
+        transfer=_transfer_section(tasks),
+        citation=CITATION,
+    )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
-
-
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -value
 
 
 def push_folder(
@@ -240,7 +251,8 @@ def push_folder(
 ) -> None:
     """Upload these files in one commit, so that a push that fails leaves nothing half done.
 
-    `dry_run` lists them with their sizes. A push can be repeated; what the Hub has is not sent again.
+    `dry_run` lists them with their sizes. A push can be repeated: what the Hub has is not sent
+    again.
     """
     folder = Path(folder)
     present = [name for name in files if (folder / name).exists()]
