@@ -189,7 +189,11 @@ def prepare_sequences(
         for name, pair in splits.items()
         for split, corpus in zip(("training", "validation"), pair, strict=True)
     }
-    options: dict[str, Any] = {"max_seq_length": max_seq_length, "seed": seed}
+    options: dict[str, Any] = {
+        "max_seq_length": max_seq_length,
+        "isolate_sentences": objective.isolate_sentences,
+        "seed": seed,
+    }
     rate = objective.tlm_rate if objective.name == "xlm" else 0.0
     if len(splits) == 1:
         train = pack(tokenized["original", "training"], tokenizer, tlm_rate=rate, **options)

@@ -114,8 +114,8 @@ def alignment_scores(
 
     A query is a word with a translation in the group. Its rank is that of its best translation in
     the group, against all words of the other language save the query's own translations, of either
-    group (a filtered ranking). Ties, to within rounding (5e-6 in a cosine), go against the translation,
-    so that collapsed embeddings score nothing. A zero vector has cosine 0 with everything.
+    group (a filtered ranking). Ties, to within rounding (5e-6 in a cosine), go against the
+    translation: collapsed embeddings score nothing. A zero vector has cosine 0 with everything.
 
     Raises ValueError for embeddings that are not finite or not of one width, for pairs that are
     none or out of range, and for `seen` of another length.

@@ -118,7 +118,9 @@ class ObjectiveArguments:
     language_embeddings: bool | None = option(
         None, "Token types tell the languages apart; default: for xlm."
     )
-    isolate_sentences: bool = option(False, "A packed sentence does not see its neighbours.")
+    isolate_sentences: bool = option(
+        False, "A packed sentence does not see its neighbours; default: so with mini and small."
+    )
 
 
 class _Parser(HfArgumentParser):

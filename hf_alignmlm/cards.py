@@ -108,8 +108,9 @@ def _eval_results(tasks: Sequence[dict[str, Any]]) -> list[EvalResult]:
 
 MODEL_CARD = """# {name}
 
-{note}A bilingual BERT of {parameters} M parameters, pre-trained by {objective} on English and on
-`{language}`, its synthetic twin, to study what makes multilingual encoders transfer.
+{note}A bilingual BERT of {parameters} M parameters, pre-trained by {objective}
+on English and on `{language}`, its synthetic twin, to study what makes multilingual encoders
+transfer.
 
 ## Use
 
@@ -120,8 +121,8 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")
 model = AutoModelForMaskedLM.from_pretrained("{name}")
 ```
 
-It is plain BERT: no remote code and no other library. {types}`dictionary.json` has the word pairs and
-`language.json` the language; hf_alignmlm {version} reads both.
+It is plain BERT: no remote code and no other library. {types}`dictionary.json` has the word pairs
+and `language.json` the language; hf_alignmlm {version} reads both.
 
 ## The derived language
 

@@ -1,18 +1,21 @@
 """English in miniature: a seeded grammar that gives sentences, tags, trees, entities and NLI pairs.
 
 A sentence is a tree of immutable nodes, linearised once, so that words, tags, entities and heads
-cannot disagree. It keeps to one topic, whose verbs choose their subjects and objects. Every draw is
-a `Random.random()`, whose stream Python promises to keep the same from version to version.
+cannot disagree. It keeps to one topic, whose verbs choose their subjects and objects; the topics
+and all word lists, most frequent first, are in `minienglish.json`. Every draw is a
+`Random.random()`, whose stream Python promises to keep the same from version to version.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count as naturals
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["Pair", "Sentence", "pair", "pairs", "sentence", "sentences"]
@@ -57,6 +60,10 @@ class Node(NamedTuple):
     agr: str = "it"  # the pronoun that could stand for it: person, number and gender in one
     ner: str = "O"
 
+    def extend(self, left: Deps = (), right: Deps = ()) -> Node:
+        """The same with more dependents, farther out on each side."""
+        return Node(self[0], self[1], left + self[2], self[3] + right, self[4], self[5])
+
 
 class Clause(NamedTuple):
     """What a clause says, before voice, polarity and mood give it an order."""
@@ -68,7 +75,6 @@ class Clause(NamedTuple):
     negated: bool = False
     passive: bool = False
     rest: Deps = ()
-    adverb: Deps = ()
 
 
 def _zipf(items: Iterable[T]) -> tuple[T, ...]:
@@ -81,103 +87,10 @@ def _words(text: str) -> tuple[str, ...]:
     return _zipf(text.split())
 
 
-@cache
-def _pool(text: str) -> Pool:
-    parts = (entry.partition(":") for entry in text.split())
-    return _zipf((key, _words(values.replace(",", " "))) for key, _, values in parts)
-
-
-# people | places | qualities of things | verb:objects | verb[:subjects] | organisations.
-# PER, LOC, ORG stand for names, WHO for the topic's people, @ for a city, $ for a surname.
-TOPICS_TEXT = """teacher student pupil professor | at:school in:library in:classroom | long easy old
-novel | read:book,story,poem,novel write:story,book,poem,answer,report teach:student,pupil
-study:map,poem,book question:student test:student,pupil | study work | University_of_@ @_College
-;farmer neighbour worker | on:farm in:field in:barn near:river | small brown heavy fine |
-feed:horse,cow,dog,bird grow:apple,potato,flower pick:apple,flower,orange plant:tree,flower
-water:plant,flower,tree sell:horse,apple,cow,egg | work run:horse,dog sleep:dog,cow sing:bird |
-$_Farms
-;cook waiter guest baker | in:kitchen in:restaurant at:market | hot cold sweet fresh |
-bake:bread,cake cook:fish,meal,soup order:soup,drink,meal,cake
-serve:meal,drink,soup | eat drink wait | $_Foods @_Stores
-;player coach fan captain | in:stadium at:club on:field | fast long hard final | win:match,race,cup
-lose:match,race,cup watch:match,race play:match train:player,team coach:team,player
-beat:ORG,team,ORG | train run play:team win:team | @ @_United @_City @_Rovers
-;manager clerk engineer worker | in:office at:factory at:bank | big cheap light new |
-build:machine,engine,car hire:worker,engineer,clerk sell:car,machine,watch sign:contract,order
-approve:plan,contract reject:plan,order repair:machine,car,engine | work stop:machine,engine |
-$ $_Motors Bank_of_@ $_and_Sons
-;minister mayor judge voter guard | in:court at:palace in:capital | secret public local new |
-pass:law reject:law,plan approve:law,plan question:witness,prisoner judge:prisoner,crime
-guard:prisoner,palace report:crime | speak vote | Green_Party @_Council Council_of_@
-;doctor nurse patient | at:hospital in:clinic | new serious secret strange | treat:patient,wound
-test:drug visit:patient,WHO order:drug,test | rest sleep wait |
-@_Hospital $_Clinic
-;sailor captain pilot tourist guide | on:ship at:harbour on:island | old fast small heavy |
-load:ship,truck,plane guide:tourist,ship paint:boat,ship sail:boat,ship
-map:island,harbour | swim fish arrive:train,ship,plane stop:train,truck | @_Airlines $_Lines
-;singer dancer actor artist | in:theatre on:stage at:museum | famous beautiful novel sad |
-sing:song record:song,album paint:picture,wall watch:play,film,dance film:play,dance | dance sing |
-$_Records @_Opera @_Times
-;parent child friend neighbour guest | in:garden in:house at:station | old green small
-empty orange | open:door,window,box close:door,window,box clean:room,kitchen,window
-paint:wall,door,room hide:key,letter walk:dog answer:letter,question | play sleep talk bark:dog |
-@_Times $_Stores"""
-COMMON_DEEDS = """see:PER,WHO,LOC visit:LOC,PER,WHO have:plan,car,dog,watch meet:PER,WHO
-help:WHO,PER join:ORG leave:LOC,ORG like:LOC,PER,music reach:LOC call:PER,ORG,WHO thank:WHO,PER
-need:money,help,water trust:ORG,PER"""
-COMPANY_DEEDS = "hire:PER,WHO thank:PER,WHO help:LOC,WHO visit:LOC trust:PER,ORG leave:LOC call:PER"
-GIFTS = "book letter flower picture cake drink ticket watch"
-PERSONAL = "young happy old tall rich poor strong sad short kind patient weak cruel local"
-OPPOSITES = "old/young happy/sad tall/short rich/poor strong/weak kind/cruel"
-OPPOSITE_DEEDS = "open/close win/lose approve/reject"
-# What a verb says of its complement: that it holds, that it does not, or nothing.
-KNOW, THINK = "know remember forget", "say think hope believe report"
-MANAGE, FAIL, WANT = "manage remember", "fail forget", "want plan hope try"
-STATIVE = {*_words("have like need know be remember think believe hope want trust see")}
-TENSES = """past present past/have present/will present/have past/be present/be present/can
-present/must present/should present/could present/may present/might present/would"""
-MODALS = {*_words("will can must should could may might would")}
-DOUBLING = {*_words("win run plan stop swim map forget travel")}
-IRREGULAR = """read/read/read write/wrote/written teach/taught/taught feed/fed/fed
-grow/grew/grown sell/sold/sold win/won/won lose/lost/lost beat/beat/beaten build/built/built
-see/saw/seen do/did/done meet/met/met leave/left/left have/had/had give/gave/given send/sent/sent
-show/showed/shown fly/flew/flown bring/brought/brought go/went/gone come/came/come run/ran/run
-know/knew/known say/said/said be/was/been think/thought/thought forget/forgot/forgotten
-speak/spoke/spoken sing/sang/sung swim/swam/swum eat/ate/eaten drink/drank/drunk
-sleep/slept/slept hide/hid/hidden"""
-PLURALS = {"child": "children", "person": "people", "potato": "potatoes"}
-MASS = {*_words("bread water music money help fish")}
-WOMEN = "Lena Mara Anna Jordan Ruth Victoria Clara Chelsea Georgia Sydney Rose Paris May Florence"
-MEN = "Tom Paul Omar Jordan Simon Austin Mark Will Lincoln Hugo Grant Washington"
-SURNAMES = "Hartley Washington Brandt Lincoln Jordan Silva Moreno Marsh Austin Baker Fields"
-CITIES = """Norwick Calder Paris Washington Orven Jordan Tarnow Lincoln Sydney Victoria Austin
-Georgia Halden Florence Marsh Chelsea"""
-WITH_THE = {*_words("University Bank Party Council Hospital Clinic Opera Times")}
-SINGULAR, MASSIVE = "the a the * this every the that a another", "the the some * this that"
-PLURAL = "the * some the these two many those three all 40"
-TAGS = {"many": "ADJ", "two": "NUM", "three": "NUM", "40": "NUM"}
-RELATIONS = {"ADP": "case", "DET": "det", "ADJ": "amod", "NUM": "nummod"}
-OFTEN = "often always sometimes usually never"
-HOW = "well slowly early quickly hard quietly late fast carefully"
-TIMES = {
-    "past": """yesterday/NOUN on/ADP_Monday/PROPN last/ADJ_week/NOUN in/ADP_1984/NUM
-    on/ADP_Friday/PROPN after/ADP_the/DET_war/NOUN before/ADP_the/DET_storm/NOUN
-    in/ADP_May/PROPN""",
-    "present": """every/DET_day/NOUN now/ADV today/NOUN on/ADP_Friday/PROPN every/DET_week/NOUN
-    at/ADP_night/NOUN before/ADP_lunch/NOUN after/ADP_the/DET_meeting/NOUN in/ADP_March/PROPN""",
-    "will": """tomorrow/NOUN soon/ADV next/ADJ_week/NOUN on/ADP_Monday/PROPN after/ADP_lunch/NOUN
-    in/ADP_March/PROPN before/ADP_the/DET_meeting/NOUN until/ADP_Friday/PROPN""",
-}
-ACCUSATIVE = {"I": "me", "he": "him", "she": "her", "we": "us", "they": "them"}
-POSSESSIVE = {"I": "my", "he": "his", "she": "her", "we": "our", "you": "your", "it": "its"}
-THIRD_SINGULAR = ("he", "she", "it", "everyone", "someone")
-# Of the same plural subject, what the first says of the second; "-" negates the verb.
-QUANTIFIERS = {
-    "entailment": "all:some no:-some three:some all:many many:some",
-    "neutral": "some:all some:-some -some:some -some:no some:many",
-    "contradiction": "all:-some no:some some:no no:many -some:all",
-}
-LABELS = tuple(QUANTIFIERS)
+def _ranked(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return _zipf((key, _words(text)) for key, text in entry.items())
+    return _words(entry)
 
 
 @cache
@@ -185,65 +98,85 @@ def _dep(relation: str, word: str, upos: str) -> Dep:
     return relation, Node(word, upos)
 
 
-def _extend(node: Node, left: Deps = (), right: Deps = ()) -> Node:
-    return Node(node[0], node[1], left + node[2], node[3] + right, node[4], node[5])
-
-
-def _case(preposition: str, node: Node) -> Node:
-    return _extend(_oblique(node), (_dep("case", preposition, "ADP"),))
-
-
-def _oblique(node: Node) -> Node:
-    return node._replace(word=ACCUSATIVE[node.word]) if node.word in ACCUSATIVE else node
+def _modifier(token: str) -> Dep:
+    word, upos = token.split("/")
+    return _dep(RELATIONS[upos], word, upos)
 
 
 def _phrase(text: str) -> Dep:
-    *modifiers, head = (_dep("", *token.split("/"))[1] for token in text.split("_"))
-    left = tuple((RELATIONS[node.upos], node) for node in modifiers)
-    return "advmod" if head.upos == "ADV" else "obl", _extend(head, left)
+    *modifiers, head = text.split()
+    word, upos = head.split("/")
+    return "advmod" if upos == "ADV" else "obl", Node(word, upos, tuple(map(_modifier, modifiers)))
+
+
+WORDS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+RELATIONS = {"ADP": "case", "DET": "det", "ADJ": "amod", "NUM": "nummod", "PRON": "nmod:poss"}
+TOPICS = [{part: _ranked(entry) for part, entry in topic.items()} for topic in WORDS["topics"]]
+COMMON_DEEDS, COMPANY_DEEDS = _ranked(WORDS["common deeds"]), _ranked(WORDS["company deeds"])
+PEOPLE = {person for topic in TOPICS for person in topic["people"]}
+TIMES = {tense: _zipf(map(_phrase, phrases)) for tense, phrases in WORDS["times"].items()}
+OPPOSITE = WORDS["opposites"] | {b: a for a, b in WORDS["opposites"].items()}
+# What a verb says of its complement: that it holds, that it does not, or nothing.
+KNOW, THINK = "know remember forget", "say think hope believe report"
+MANAGE, FAIL, WANT = "manage remember", "fail forget", "want plan hope try"
+NONE: Deps = ()
+COMMA, AND = _dep("punct", ",", "PUNCT"), _dep("cc", "and", "CCONJ")
+THAT = _dep("mark", "that", "SCONJ")
+
+
+def _oblique(node: Node) -> Node:
+    return node._replace(word=WORDS["accusative"].get(node.word, node.word))
+
+
+def _case(preposition: str, node: Node) -> Node:
+    return _oblique(node).extend((_dep("case", preposition, "ADP"),))
+
+
+def _joined(first: Node, second: Node, *links: Dep) -> Node:
+    return first.extend((), (("conj", second.extend(links)),))
 
 
 @cache
-def _name(text: str, kind: str, agr: str = "it") -> Node:
-    words = text.split("_")
-    nodes = [
-        Node(word, "PROPN", agr=agr, ner=f"{'I' if i else 'B'}-{kind}")
-        for i, word in enumerate(words)
-    ]
-    first, last = nodes[0], nodes[-1]
-    if len(words) == 3:
-        role, link, tag = ("nmod", "case", "ADP") if words[1] == "of" else ("conj", "cc", "CCONJ")
-        last = _extend(last, ((link, nodes[1]._replace(upos=tag)),))
-        first = _extend(first, (), ((role, last),))
-    elif len(words) == 2 and kind == "PER":
-        first = _extend(first, (), (("flat", last),))
-    elif len(words) == 2:
-        first = _extend(last, (("compound", first),))
-    return _extend(first, (_dep("det", "the", "DET"),)) if WITH_THE & {*words} else first
+def _name(text: str, kind: str, agr: str) -> Node:
+    words = text.removeprefix("the_").split("_")
+    tags = [f"{'I' if i else 'B'}-{kind}" for i in range(len(words))]
+    nodes = [Node(w, "PROPN", agr=agr, ner=tag) for w, tag in zip(words, tags, strict=True)]
+    node = nodes[0]
+    if len(nodes) == 3:
+        last = nodes[2].extend((("case", nodes[1]._replace(upos="ADP")),))
+        node = node.extend((), (("nmod", last),))
+    elif len(nodes) == 2:
+        flat = kind == "PER"
+        node = (
+            node.extend((), (("flat", nodes[1]),))
+            if flat
+            else nodes[1].extend((("compound", node),))
+        )
+    return node.extend((_dep("det", "the", "DET"),)) if text.startswith("the_") else node
 
 
 def _s_form(word: str) -> str:
     if word[-1] == "y" and word[-2] not in "aeiou":
         return word[:-1] + "ies"
-    return PLURALS.get(word) or word + ("es" if word.endswith(("s", "x", "ch", "sh", "o")) else "s")
+    return word + ("es" if word.endswith(("s", "x", "ch", "sh", "o")) else "s")
 
 
 @cache
 def _verb_form(verb: str, shape: str, agr: str = "they") -> str:
-    third, first = agr in THIRD_SINGULAR, agr == "I"
+    third = agr in ("he", "she", "it", "everyone", "someone")
     if verb == "be" and shape in ("present", "past"):
-        number = 0 if first else 1 if third else 2
-        return (("am", "is", "are") if shape == "present" else ("was", "was", "were"))[number]
-    if shape == "base" or verb in MODALS or (shape == "present" and not third):
+        forms = "am is are" if shape == "present" else "was was were"
+        return forms.split()[0 if agr == "I" else 1 if third else 2]
+    if shape == "base" or verb in WORDS["modals"] or (shape == "present" and not third):
         return verb
     if shape == "present":
         return "has" if verb == "have" else _s_form(verb)
     mute = verb[-1] == "e" and verb not in ("be", "see")
-    stem = verb + verb[-1] if verb in DOUBLING else verb[:-1] if mute else verb
+    stem = verb + verb[-1] if verb in WORDS["doubling"] else verb[:-1] if mute else verb
     if shape == "ing":
         return stem + "ing"
     regular = _s_form(verb)[:-1] + "d" if _s_form(verb).endswith("ies") else stem + "ed"
-    return PAST.get(verb, (regular, regular))[shape == "participle"]
+    return WORDS["irregular"].get(verb, f"{regular} {regular}").split()[shape == "participle"]
 
 
 @cache
@@ -269,7 +202,7 @@ def _verb_group(
 
 def _build(clause: Clause, opening: Deps = (), ask: bool = False, silent: bool = False) -> Node:
     """Give a clause its order: `opening` leads, `ask` inverts, `silent` leaves the subject out."""
-    subject, verb, thing, tense, negated, passive, rest, adverb = clause
+    subject, verb, thing, tense, negated, passive, rest = clause
     if passive:
         rest = (("obl", _case("by", subject)), *rest) if subject else rest
         subject, thing = thing, None
@@ -277,14 +210,10 @@ def _build(clause: Clause, opening: Deps = (), ask: bool = False, silent: bool =
     if subject and not silent:
         lead = (("nsubj:pass" if passive else "nsubj", subject),)
         left = left[:1] + lead + left[1:] if ask else lead + left
-    left = opening + left + adverb
     if verb == "be" and thing:
-        return _extend(thing, left, rest)
-    if thing:
-        # Of two objects the receiver comes first; the gift then leads the rest.
-        role = "iobj" if rest and rest[0][0] == "obj" else "obj"
-        rest = ((role, _oblique(thing)), *rest)
-    return Node(form, "VERB", left, rest)
+        return thing.extend(opening + left, rest)
+    rest = (("obj", _oblique(thing)), *rest) if thing else rest
+    return Node(form, "VERB", opening + left, rest)
 
 
 def _linearise(root: Node, mark: str = ".") -> Sentence:
@@ -299,36 +228,9 @@ def _linearise(root: Node, mark: str = ".") -> Sentence:
             rows[child - 1][3] = here
         return here
 
-    walk("root", _extend(root, (), (_dep("punct", mark, "PUNCT"),)))
-    words = [row[0] for row in rows]
-    for start in (0, words.index('"') + 1) if '"' in words else (0,):
-        at = start + (words[start] == '"')
-        rows[at][0] = words[at][0].upper() + words[at][1:]
+    walk("root", root.extend((), (_dep("punct", mark, "PUNCT"),)))
+    rows[0][0] = rows[0][0][0].upper() + rows[0][0][1:]
     return Sentence(*zip(*rows, strict=True))
-
-
-NONE: Deps = ()
-COMMA, QUOTE = _dep("punct", ",", "PUNCT"), _dep("punct", '"', "PUNCT")
-AND, THAT = _dep("cc", "and", "CCONJ"), _dep("mark", "that", "SCONJ")
-PAST = {verb: (past, done) for verb, past, done in (e.split("/") for e in IRREGULAR.split())}
-OPPOSITE = dict(e.split("/") for e in f"{OPPOSITES} {OPPOSITE_DEEDS}".split())
-OPPOSITE |= {b: a for a, b in OPPOSITE.items()}
-TRAITS = OPPOSITES.replace("/", " ").split()
-TIME = {tense: _zipf(map(_phrase, text.split())) for tense, text in TIMES.items()}
-TOPICS = [tuple(map(_pool, topic.split("|"))) for topic in TOPICS_TEXT.split(";")]
-PEOPLE = {person for topic in TOPICS for person, _ in topic[0]}
-DEEDS = dict.fromkeys([*_pool(COMMON_DEEDS), *(deed for topic in TOPICS for deed in topic[3])])
-# Nouns that keep company with any topic, so that no topic's qualities suit them.
-PLAIN = {
-    thing
-    for entry in [*_pool(COMMON_DEEDS), *(place for topic in TOPICS for place in topic[1])]
-    for thing in entry[1]
-} | {*_words(GIFTS)}
-VERBS_FOR = {
-    thing: tuple(verb for verb, others in DEEDS if thing in others)
-    for _, things in DEEDS
-    for thing in things
-}
 
 
 class _Writer:
@@ -336,8 +238,7 @@ class _Writer:
 
     def __init__(self, draw: Callable[[], float]) -> None:
         self.draw, self.owner, self.past = draw, "they", False
-        topic = TOPICS[int(draw() * len(TOPICS))]
-        self.people, self.places, self.qualities, self.deeds, self.acts, self.firms = topic
+        self.topic = self.pick(TOPICS)
 
     def coin(self, chance: float = 0.5) -> bool:
         return self.draw() < chance
@@ -349,42 +250,29 @@ class _Writer:
         return self.pick(_words(text))
 
     def name(self, kind: str) -> Node:
-        x, surname = self.draw(), self.word(SURNAMES)
-        if kind == "PER":
-            agr, first = ("he", MEN) if self.coin() else ("she", WOMEN)
-            if x < 0.1:
-                return Node("Doctor", "PROPN", (), (("flat", _name(surname, kind)),), agr)
-            forename = self.word(first)
-            full = x < 0.5 and forename != surname
-            return _name(f"{forename}_{surname}" if full else forename, kind, agr)
-        text = self.word(CITIES)
-        if kind == "ORG":
-            text = self.pick(self.firms)[0].replace("@", text).replace("$", surname)
-        elif x < 0.2:
-            text = f"{self.word('Lake North New South')}_{text}"
-        return _name(text, kind)
+        agr = "it" if kind != "PER" else self.pick(("he", "she"))
+        lists = {"@": "cities", "$": "surnames", "#": "women" if agr == "she" else "men"}
+        pattern = self.pick(self.topic["firms"] if kind == "ORG" else _words(WORDS["names"][kind]))
+        text = "".join(self.word(WORDS[lists[c]]) if c in lists else c for c in pattern)
+        return _name(text, kind, agr)
 
     def noun(self, lemma: str, room: int = 0, det: str = "", many: bool | None = None) -> Node:
         """Build a noun phrase: bare if room is -1, with all that may hang on it if room is 1."""
-        person, mass = lemma in PEOPLE, lemma in MASS
-        plural = not mass and (self.coin(0.3) if many is None else many)
-        det = det or self.word(MASSIVE if mass else PLURAL if plural else SINGULAR)
-        agr = "they" if plural else "it" if not person else "he" if self.coin() else "she"
-        word = after = _s_form(lemma) if plural else lemma
-        left: Deps = ()
+        person, mass = lemma in PEOPLE, lemma in WORDS["mass nouns"]
+        many = not mass and (self.coin(0.3) if many is None else many)
+        agr = "they" if many else "it" if not person else self.pick(("he", "she"))
+        word = WORDS["plurals"].get(lemma) or _s_form(lemma) if many else lemma
+        left, right = NONE, NONE
         if room >= 0 and self.coin(0.3):
-            after = self.pick(self.qualities)[0]
-            if person or lemma in PLAIN:
-                after = self.word(PERSONAL if person else "new small old big")
-            very = (_dep("advmod", "very", "ADV"),) if self.coin(0.12) else ()
-            left, after = (("amod", Node(after, "ADJ", very)),), "very" if very else after
-        if det == "*":
-            left = (_dep("nmod:poss", POSSESSIVE.get(self.owner, "their"), "PRON"), *left)
-        elif det != "-":
-            tag = TAGS.get(det, "DET")
-            det = "an" if det == "a" and after[0] in "aeiou" else det
-            left = (_dep(RELATIONS[tag], det, tag), *left)
-        x, right = self.draw() if room > 0 else 1.0, NONE
+            left = (_dep("amod", self.quality(lemma), "ADJ"),)
+        number = "mass" if mass else "plural" if many else "singular"
+        det = f"{det}/DET" if det else self.word(WORDS["determiners"][number])
+        if det == "*/PRON":
+            det = WORDS["possessive"].get(self.owner, "their") + "/PRON"
+        elif det == "a/DET" and (left[0][1].word if left else word)[0] in "aeiou":
+            det = "an/DET"
+        left = left if det == "-/DET" else (_modifier(det), *left)
+        x = self.draw() if room > 0 else 1.0
         if x < 0.12:
             right = (self.relative(lemma, agr),)
         elif x < 0.31:
@@ -393,24 +281,17 @@ class _Writer:
         return Node(word, "NOUN", left, right, agr)
 
     def relative(self, lemma: str, agr: str) -> Dep:
-        tense = self.word("past past/have" if self.past else TENSES)
+        tense = self.word("past past/have" if self.past else WORDS["tenses"])
         if lemma in PEOPLE:
             return "acl:relcl", _build(self.clause(0, Node("who", "PRON", agr=agr), tense))
-        verb, subject, x = self.pick(VERBS_FOR.get(lemma, ("see",))), self.who(), self.draw()
-        if verb in STATIVE:
-            tense = tense.removesuffix("/be")
-        elif x < 0.25:
-            by = (("obl", _case("by", subject)),)
-            return "acl", Node(_verb_form(verb, "participle"), "VERB", (), by)
-        opening = (_dep("obj", "that", "PRON"),) if x < 0.75 else ()
-        return "acl:relcl", _build(Clause(subject, verb, None, tense), opening)
+        deeds = self.topic["deeds"] + COMMON_DEEDS
+        verb = self.pick([verb for verb, things in deeds if lemma in things] or ["see"])
+        tense = tense.removesuffix("/be") if verb in WORDS["stative"] else tense
+        opening = (_dep("obj", "that", "PRON"),) if self.coin() else ()
+        return "acl:relcl", _build(Clause(self.who(), verb, None, tense), opening)
 
     def role(self, det: str = "", room: int = 0, many: bool | None = None) -> Node:
-        return self.noun(self.pick(self.people)[0], room, det, many)
-
-    def titled(self, name: Node) -> Node:
-        role = _extend(self.role("the", many=False), (COMMA,), (COMMA,))
-        return _extend(name, (), (("appos", role),))
+        return self.noun(self.pick(self.topic["people"]), room, det, many)
 
     def who(self, room: int = 0) -> Node:
         x = self.draw()
@@ -423,22 +304,26 @@ class _Writer:
             return Node(word, "PRON", agr=word)
         if x < 0.9:
             return self.name("ORG")
-        if room and x < 0.94:
-            return self.titled(self.name("PER"))
         both = [self.name("PER"), self.role()]
         first, second = both if self.coin() else both[::-1]
-        return _extend(first, (), (("conj", _extend(second, (AND,))),))._replace(agr="they")
+        return _joined(first, second, AND)._replace(agr="they")
 
     def place(self) -> Dep:
         if self.coin(0.35):
             return "obl", _case(self.word("in near"), self.name("LOC"))
-        preposition, nouns = self.pick(self.places)
-        det = self.word("the a")
-        return "obl", _case(preposition, self.noun(self.pick(nouns), 0, det, many=False))
+        preposition, nouns = self.pick(self.topic["places"])
+        return "obl", _case(preposition, self.noun(self.pick(nouns), 0, self.word("the a"), False))
+
+    def quality(self, lemma: str) -> str:
+        """Draw what may be said of a thing: what suits the topic, if the thing belongs to it."""
+        if lemma in PEOPLE:
+            return self.word(WORDS["people's qualities"])
+        fits = any(lemma in things for _, things in self.topic["deeds"])
+        return self.pick(self.topic["qualities"]) if fits else self.word("new small old big")
 
     def deed(self, room: int = 0, det: str = "", pool: Pool = ()) -> tuple[str, Node]:
         """Draw a verb and an object that suits it."""
-        usual = self.deeds if self.coin(0.7) else _pool(COMMON_DEEDS)
+        usual = self.topic["deeds"] if self.coin(0.7) else COMMON_DEEDS
         verb, things = self.pick(pool or usual)
         thing = self.pick(things)
         if thing == "PER" and not det and self.coin(0.3):
@@ -448,167 +333,128 @@ class _Writer:
             return verb, self.role(det, room)
         return verb, self.name(thing) if thing.isupper() else self.noun(thing, room, det)
 
-    def quality(self, subject: Node) -> Node:
+    def predicate(self, subject: Node) -> Node:
         x, many = self.draw(), subject.agr in ("we", "they")
         if x < 0.3:
             return self.role("-" if many else "a", many=many)
-        if x < 0.5:
-            return self.place()[1]
-        very = (_dep("advmod", self.word("very too so rather"), "ADV"),) if x < 0.65 else ()
-        return Node(self.word(PERSONAL), "ADJ", very)
+        very = (_dep("advmod", self.word("very too so rather"), "ADV"),) if x < 0.5 else NONE
+        quality = Node(self.word(WORDS["people's qualities"]), "ADJ", very)
+        return quality if x < 0.8 else self.place()[1]
 
     def subordinate(self, tense: str) -> Dep:
-        mark = self.word("because when after if before although while since until as")
+        mark = _dep("mark", self.word(WORDS["subordinators"]), "SCONJ")
         tense = "past" if tense.startswith("past") else "present"
-        return "advcl", _build(self.clause(0, tense=tense), (_dep("mark", mark, "SCONJ"),))
+        return "advcl", _build(self.clause(0, tense=tense), (mark,))
 
     def adjuncts(self, tense: str, room: int, still: bool) -> Deps:
-        x, y, rest = self.draw(), self.draw(), []
+        x, y, rest = self.draw(), self.draw(), NONE
         if x < 0.35 and not still:
-            rest = [self.place() if x > 0.1 else _dep("advmod", self.word(HOW), "ADV")]
+            how = _dep("advmod", self.word(WORDS["how"]), "ADV")
+            rest = (self.place() if x > 0.1 else how,)
         if y < 0.22:
-            span = "will" if tense.endswith("will") else tense.partition("/")[0]
-            rest.append(self.pick(TIME.get(span, TIME["will"])))
-        elif y < 0.27 and not still:
-            rest.append(("obl", _case("with", self.name("PER"))))
-        elif room and y < 0.36:
-            rest.append(self.subordinate(tense))
-        return tuple(rest)
+            era = tense.partition("/")[0]
+            return *rest, self.pick(TIMES.get("will" if "will" in tense else era, TIMES["will"]))
+        return (*rest, self.subordinate(tense)) if room and y < 0.33 else rest
 
     def clause(self, room: int = 1, given: Node | None = None, tense: str = "") -> Clause:
         """Draw a clause, or what a given subject does; if there is room, with clauses in it."""
-        kind = self.word("deed be go that to act give" if room else "deed be go act give")
-        tense = tense or self.word(TENSES)
+        kind = self.word("deed be go that to act" if room else "deed be go act")
+        tense = tense or self.word(WORDS["tenses"])
         self.past = tense.startswith("past")
-        subject, thing, rest = given, None, NONE
-        verb, things = self.pick(self.acts)
-        noun = self.pick(self.pick(self.deeds)[1])
-        if kind == "act" and things:
-            subject, kind = given or self.noun(self.pick(things), room), "deed" if given else kind
-        elif kind == "be" and not given and noun.islower() and noun not in PEOPLE:
-            subject, thing = self.noun(noun, room), Node(self.pick(self.qualities)[0], "ADJ")
-        subject = subject or self.who(room)
+        verb, actors = self.pick(self.topic["acts"])
+        thing, rest = None, NONE
+        if kind == "act" and actors and not given:
+            subject = self.noun(self.pick(actors), room)
+        elif kind == "be" and not given and self.coin(0.4):
+            lemma = self.pick(self.pick(self.topic["places"])[1])
+            subject, thing = self.noun(lemma, room), Node(self.quality(lemma), "ADJ")
+        else:
+            subject = given or self.who(room)
         self.owner = subject.agr
-        company = subject.ner[2:] == "ORG"
+        company = subject.ner.endswith("ORG")
         if kind == "deed" or (company and kind not in ("that", "to")):
-            kind = "deed"
-            verb, thing = self.deed(room, "", _pool(COMPANY_DEEDS) if company else ())
+            kind, (verb, thing) = "deed", self.deed(room, "", COMPANY_DEEDS if company else ())
         elif kind == "be":
-            verb, thing = kind, thing or self.quality(subject)
+            verb, thing = kind, thing or self.predicate(subject)
         elif kind == "go":
-            goal = self.noun(self.pick(self.pick(self.places)[1]), 0, "the")
-            goal = _case("to", goal if self.coin() else self.name("LOC"))
-            verb, rest = self.word("go walk come travel run return fly"), (("obl", goal),)
-        elif kind == "give":
-            verb, gift = self.word("give send show bring"), self.noun(self.word(GIFTS))
-            thing = self.role() if self.coin() else self.name("PER")
-            rest = (("obj", gift),)
-            if self.coin():
-                thing, rest = gift, (("obl", _case("to", thing)),)
+            verb, goal = self.word("go walk come travel run return fly"), self.place()[1]
+            rest = (("obl", _case("to", goal._replace(left=goal.left[1:]))),)
         elif kind == "that":
-            verb, past = self.word(f"{THINK} {KNOW}"), self.past
-            inner = self.clause(0, None, self.word("past past/have") if past else "")
-            tense = "past" if past else "present"
-            rest = (("ccomp", _build(inner, (THAT,) if self.coin(0.7) else ())),)
+            verb, inner = self.word(f"{THINK} {KNOW}"), "past past/have" if self.past else ""
+            tense = "past" if self.past else "present"
+            said = self.clause(0, None, self.word(inner) if inner else "")
+            rest = (("ccomp", _build(said, (THAT,) if self.coin(0.7) else ())),)
         elif kind == "to":
             verb = self.word(f"{WANT} {MANAGE} {FAIL}")
             rest = (("xcomp", _build(self.clause(0, subject, "to"), silent=True)),)
-        tense = tense.removesuffix("/be") if verb in STATIVE else tense
+        tense = tense.removesuffix("/be") if verb in WORDS["stative"] else tense
         rest += self.adjuncts(tense, room, kind in ("be", "that"))
-        x, y, often = self.draw(), self.draw(), _dep("advmod", self.word(OFTEN), "ADV")
-        passive = x < 0.2 and kind == "deed" and verb not in STATIVE and not subject.right
-        passive, negated = passive and not given, y < 0.1
+        x, negated = self.draw(), self.coin(0.1)
+        passive = x < 0.2 and kind == "deed" and verb not in WORDS["stative"] and not given
+        passive = passive and not subject.right
         agent = None if passive and x < 0.1 else subject
-        adverb = (often,) if y > 0.93 else ()
-        return Clause(agent, verb, thing, tense, negated, passive, rest, adverb)
+        return Clause(agent, verb, thing, tense, negated, passive, rest)
 
     def utterance(self) -> Sentence:
         x, mark = self.draw(), "." if self.coin(0.95) else "!"
         if x < 0.05:
             return _linearise(_build(self.clause(0), ask=True), "?")
-        if x < 0.08:
+        if x < 0.09:
             opening = (_dep("advmod", self.word("when where why how"), "ADV"),)
-            clause = self.clause(0)._replace(rest=(), adverb=())
-            return _linearise(_build(clause, opening, ask=True), "?")
-        if x < 0.1:
+            return _linearise(_build(self.clause(0)._replace(rest=()), opening, ask=True), "?")
+        if x < 0.12:
             return _linearise(_build(self.clause(0, Node("who", "PRON"))), "?")
-        if x < 0.13:
-            verb, thing = self.deed(0, "which", self.deeds)
-            thing = Node("who", "PRON") if thing.upos == "PROPN" else thing
-            clause = Clause(self.who(), verb, None, self.word("past present present/will"))
-            return _linearise(_build(clause, (("obj", thing),), ask=True), "?")
         if x < 0.16:
-            command = self.clause(0, Node("you", "PRON", agr="you"), "base")._replace(adverb=())
+            command = self.clause(0, Node("you", "PRON", agr="you"), "base")
             please = (_dep("discourse", "please", "INTJ"),) if self.coin() else ()
             return _linearise(_build(command, please, silent=True), self.word("! ."))
-        if x < 0.19:
-            who = self.role(self.word("many some three") if (many := self.coin()) else "a", 1, many)
-            form = _verb_form("be", self.word("past present"), who.agr)
-            there = (_dep("expl", "there", "PRON"),)
-            return _linearise(Node(form, "VERB", there, (("nsubj", who), self.place())), mark)
-        if x < 0.24:
-            speech, said = _build(self.clause(0)), Node("said", "VERB")
-            speaker = (("nsubj", self.name("PER") if self.coin() else self.role("the")),)
-            if self.coin():
-                speech = _extend(speech, (COMMA, QUOTE), (QUOTE,))
-                return _linearise(_extend(said, speaker, (("ccomp", speech),)))
-            speech = _extend(speech, (QUOTE,), (COMMA, QUOTE))
-            return _linearise(_extend(said, (("ccomp", speech),), speaker))
         clause = self.clause()
         root = _build(clause)
-        if x < 0.36:
-            role, front = self.subordinate(clause.tense) if x < 0.3 else self.place()
-            root = _extend(root, ((role, _extend(front, (), (COMMA,))),))
-        elif x < 0.44:
+        if x < 0.29:
+            role, front = self.subordinate(clause.tense) if x < 0.22 else self.place()
+            root = root.extend(((role, front.extend((), (COMMA,))),))
+        elif x < 0.38:
             link = _dep("cc", self.word("and but so or"), "CCONJ")
-            second = _build(self.clause(0, tense=clause.tense))
-            root = _extend(root, (), (("conj", _extend(second, (COMMA, link))),))
-        elif x < 0.5 and not clause.passive:
-            second = _build(self.clause(0, clause.subject, clause.tense), silent=True)
-            root = _extend(root, (), (("conj", _extend(second, (AND,))),))
-        elif x < 0.53:
-            cry = Node(self.word("oh well yes no"), "INTJ", (), (COMMA,))
-            root = _extend(root, (("discourse", cry),))
+            root = _joined(root, _build(self.clause(0, tense=clause.tense)), COMMA, link)
+        elif x < 0.45 and not clause.passive:
+            second = self.clause(0, clause.subject, clause.tense)
+            root = _joined(root, _build(second, silent=True), AND)
         return _linearise(root, mark)
-
-    def hero(self, *others: str) -> Node:
-        who = self.role("the", -1) if self.coin() else self.name("PER")
-        return self.hero(*others) if who.word in others else who
 
     def fact(self) -> Clause:
         """Draw an event plain enough to reason about."""
-        verb, thing = self.deed(0, "the")
-        while verb in STATIVE:
+        verb, thing = "have", None
+        while verb in WORDS["stative"]:
             verb, thing = self.deed(0, "the")
+        who = thing
+        while who is None or who == thing:
+            who = self.role("the", -1) if self.coin() else self.name("PER")
         tense = self.word("past present past/have present/have present/will past/be")
         rest = (self.place(),) if self.coin() else ()
-        return Clause(self.hero(thing.word), verb, thing, tense, self.coin(), False, rest)
+        return Clause(who, verb, thing, tense, self.coin(), False, rest)
 
-    # Each of these six draws a premise and a hypothesis of which the label holds. Both polarities
-    # are as likely under each label, so that "not" alone gives nothing away.
+    # Each of these draws a premise and a hypothesis of which the label holds. Both polarities are
+    # as likely under each label, so that "not" alone gives nothing away.
 
-    def modified(self, label: str) -> tuple[Node, Node]:
+    def modified(self, label: str) -> tuple[Clause, Clause]:
         """Say more and less of one event: what is less follows, save for a verb under negation."""
-        less, downward, extra = self.fact(), False, self.place()
-        who = less.subject or self.hero()
+        less, downward = self.fact(), False
         if self.coin():
-            how = _dep("advmod", self.word(HOW), "ADV")
-            extra = self.pick((extra, how, self.pick(TIME["past"])))
+            how = _dep("advmod", self.word(WORDS["how"]), "ADV")
+            extra = self.pick((self.place(), how, self.pick(TIMES["past"])))
             less, downward = less._replace(rest=(), tense="past"), less.negated
             more = less._replace(rest=(extra,))
-        elif who.upos == "PROPN":
-            more = less._replace(subject=self.titled(who))
-        elif self.coin():
-            kind = "people" if who.agr == "they" else "person"
-            more, less = less, less._replace(subject=who._replace(word=kind))
         else:
-            lemma = self.people[0][0]
-            more = less._replace(subject=_extend(who, (), (self.relative(lemma, who.agr),)))
+            lemma = self.pick(self.topic["people"])
+            who = self.noun(lemma, -1, "the")
+            general = who._replace(word="people" if who.agr == "they" else "person")
+            known = who.extend((), (self.relative(lemma, who.agr),))
+            kinds = (who, known) if self.coin() else (general, who)
+            less, more = (less._replace(subject=kind) for kind in kinds)
         first, second = (more, less) if (label == "neutral") == downward else (less, more)
-        flip = label == "contradiction"
-        return _build(first), _build(second._replace(negated=first.negated != flip))
+        return first, second._replace(negated=first.negated != (label == "contradiction"))
 
-    def believed(self, label: str) -> tuple[Node, Node]:
+    def believed(self, label: str) -> tuple[Clause, Clause]:
         """Let a verb vouch for its complement, rule it out, or leave it open."""
         fact, flip = self.fact()._replace(tense="past"), label == "contradiction"
         if self.coin():
@@ -620,62 +466,28 @@ class _Writer:
             verb = MANAGE if fact.negated == premise.negated else FAIL
             premise = premise._replace(verb=self.word(WANT if label == "neutral" else verb))
         flip = self.coin() if label == "neutral" else flip
-        return _build(premise), _build(fact._replace(negated=fact.negated != flip))
+        return premise, fact._replace(negated=fact.negated != flip)
 
-    def voiced(self, label: str) -> tuple[Node, Node]:
+    def voiced(self, label: str) -> tuple[Clause, Clause]:
         """Turn active to passive or back: the same event, its denial, its opposite or another."""
         premise = self.fact()._replace(passive=self.coin())
         twin = premise._replace(passive=not premise.passive)
-        opposite = OPPOSITE.get(twin.verb, "")
-        if label == "contradiction":
-            swap = opposite and not twin.negated and self.coin()
-            twin = twin._replace(verb=opposite) if swap else twin._replace(negated=not twin.negated)
+        opposite = OPPOSITE.get(twin.verb)
+        if label == "contradiction" and opposite and not twin.negated and self.coin():
+            twin = twin._replace(verb=opposite)
+        elif label == "contradiction":
+            twin = twin._replace(negated=not twin.negated)
         while label == "neutral" and twin.verb in (premise.verb, opposite):
-            fields = self.fact()._asdict() | {"subject": premise.subject, "tense": premise.tense}
-            twin = Clause(**fields)._replace(passive=twin.passive)
-        return _build(premise), _build(twin)
-
-    def contrasted(self, label: str) -> tuple[Node, Node]:
-        """Say that one did and another did not; then speak of either, or of a third."""
-        fact = self.fact()
-        taken = [node.word for node in (fact.subject, fact.object) if node]
-        two = self.hero(*taken)
-        three = self.hero(*taken, two.word)
-        other = fact._replace(subject=two, negated=not fact.negated)
-        then = _extend(_build(other), (COMMA, _dep("cc", "but", "CCONJ")))
-        said = fact if self.coin() else other
-        said = said._replace(negated=said.negated != (label == "contradiction"))
-        said = said._replace(subject=three) if label == "neutral" else said
-        return _extend(_build(fact), (), (("conj", then),)), _build(said)
-
-    def described(self, label: str) -> tuple[Node, Node]:
-        """Set a quality against itself, its opposite or another."""
-        negated, trait = self.coin(), self.pick(TRAITS)
-        other = OPPOSITE[trait] if (label == "entailment") == negated else trait
-        while label == "neutral" and other in (trait, OPPOSITE[trait]):
-            other = self.pick(TRAITS)
-        very = (_dep("advmod", "very", "ADV"),) if other == trait or self.coin() else ()
-        premise = Clause(self.hero(), "be", Node(trait, "ADJ", very), self.word("past present"))
-        twin = premise._replace(object=Node(other, "ADJ"), negated=negated)
-        return _build(premise), _build(twin)
-
-    def counted(self, label: str) -> tuple[Node, Node]:
-        """Change how many of a group did it."""
-        fact, kind = self.fact(), self.pick(self.people)[0]
-        first, second = (
-            _build(fact._replace(subject=who, negated=quantity[0] == "-"))
-            for quantity in self.word(QUANTIFIERS[label]).split(":")
-            for who in [self.noun(kind, -1, quantity.strip("-"), many=True)]
-        )
-        return first, second
+            other = self.fact()
+            twin = twin._replace(verb=other.verb, object=other.object, negated=other.negated)
+        return premise, twin
 
 
 def _make_pair(writer: _Writer) -> Pair:
-    label = writer.pick(LABELS)
-    kinds = (_Writer.modified, _Writer.believed, _Writer.voiced, _Writer.contrasted)
-    scheme = writer.pick((*kinds, _Writer.described, _Writer.counted))
-    premise, hypothesis = scheme(writer, label)
-    return Pair(_linearise(premise).words, _linearise(hypothesis).words, label)
+    label = writer.pick(("entailment", "neutral", "contradiction"))
+    schemes = (writer.modified, writer.believed, writer.voiced)
+    premise, hypothesis = (_linearise(_build(side)) for side in writer.pick(schemes)(label))
+    return Pair(premise.words, hypothesis.words, label)
 
 
 def _stream(make: Callable[[_Writer], T], kind: str, start: int) -> Iterator[T]:

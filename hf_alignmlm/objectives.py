@@ -86,47 +86,67 @@ def _stream(sentences: Sequence[np.ndarray], length: int, cls: int, sep: int) ->
     return [np.concatenate([first, flat[start : start + length - 1]]) for start in starts]
 
 
-def _pairs(batch: dict[str, Any], length: int, cls: int, sep: int, pad: int) -> list[np.ndarray]:
+def _fit(sentences: Sequence[np.ndarray], length: int, cls: int, sep: int) -> list[np.ndarray]:
+    """Whole sentences, each between [CLS] and [SEP], dealt to sequences by best fit.
+
+    Only a sentence that is longer than a sequence is cut.
+    """
+    room = length - 2
+    parts = [s[start : start + room] for s in sentences for start in range(0, len(s), room)]
+    sequences: list[list[np.ndarray]] = []
+    with_room: list[list[int]] = [[] for _ in range(length + 1)]
+    for part in sorted(parts, key=len, reverse=True):
+        size = len(part) + 2
+        free = next((free for free in range(size, length) if with_room[free]), length)
+        if free == length:
+            sequences.append([])
+        place = with_room[free].pop() if free < length else len(sequences) - 1
+        sequences[place] += [np.array([cls]), part, np.array([sep])]
+        with_room[free - size].append(place)
+    return [np.concatenate(sequence).astype(np.int32) for sequence in sequences]
+
+
+def _pairs(
+    batch: dict[str, Any], length: int, cls: int, sep: int, pad: int, isolate: bool
+) -> list[np.ndarray]:
     """Sentences in the first half of a sequence and their twins in the second.
 
     A sentence that does not fit is cut between words and goes on in the next sequence; its twin
     takes the same words, in the derived order. A word longer than a half is left out.
     """
     half, rows = length // 2, []
-    sides: tuple[list[int], list[int]] = ([cls], [cls])
+    sides: tuple[list[int], list[int]] = ([], [])
 
     def flush() -> None:
-        rows.append(
-            np.array([i for side in sides for i in side + [pad] * (half - len(side))], np.int32)
-        )
+        padded = [side + [pad] * (half - len(side)) for side in sides]
+        rows.append(np.concatenate(padded).astype(np.int32))
         for side in sides:
-            side[:] = [cls]
+            side.clear()
 
     for original, derived, pieces, order in zip(
         *(batch[name] for name in ("original", "derived", "pieces", "order")), strict=True
     ):
+        order = np.asarray(order)
         ends = np.concatenate([[0], np.cumsum(pieces)])
         derived_ends = np.concatenate([[0], np.cumsum(np.asarray(pieces)[order])])
         word = 0
         while word < len(pieces):
-            room = half - len(sides[0]) - 1
+            opening = [cls] if isolate or not sides[0] else []
+            room = half - len(sides[0]) - len(opening) - 1
             stop = int(np.searchsorted(ends, ends[word] + room, side="right")) - 1
             if stop <= word:
-                if len(sides[0]) == 1:
-                    word += 1
-                else:
+                if sides[0]:
                     flush()
+                else:
+                    word += 1
                 continue
-            inside = (np.asarray(order) >= word) & (np.asarray(order) < stop)
-            sides[0].extend(original[ends[word] : ends[stop]])
-            for place in np.flatnonzero(inside):
+            sides[0].extend([*opening, *original[ends[word] : ends[stop]], sep])
+            sides[1].extend(opening)
+            for place in np.flatnonzero((order >= word) & (order < stop)):
                 sides[1].extend(derived[derived_ends[place] : derived_ends[place + 1]])
-            for side in sides:
-                side.append(sep)
+            sides[1].append(sep)
             word = stop
-            if half - len(sides[0]) < 2:
-                flush()
-    if len(sides[0]) > 1:
+    if sides[0]:
         flush()
     return rows
 
@@ -141,12 +161,14 @@ def _pack(
     cls: int,
     sep: int,
     pad: int,
+    isolate: bool,
     digest: str,
 ) -> dict[str, list[Any]]:
     columns = {ORIGINAL: "original", DERIVED: "derived"}
     rows, kinds = [], []
     for language in languages:
-        sequences = _stream(batch[columns[language]], max_seq_length, cls, sep)
+        arrange = _fit if isolate else _stream
+        sequences = arrange(batch[columns[language]], max_seq_length, cls, sep)
         rows += sequences
         kinds += [language] * len(sequences)
     if tlm_rate > 0:
@@ -155,7 +177,7 @@ def _pack(
             name: [value for value, keep in zip(values, chosen, strict=True) if keep]
             for name, values in batch.items()
         }
-        sequences = _pairs(picked, max_seq_length, cls, sep, pad)
+        sequences = _pairs(picked, max_seq_length, cls, sep, pad, isolate)
         rows += sequences
         kinds += [PAIR] * len(sequences)
     return {"input_ids": rows, "language": kinds}
@@ -167,15 +189,17 @@ def pack(
     *,
     max_seq_length: int,
     languages: Sequence[str] = ("original", "derived"),
+    isolate_sentences: bool = False,
     tlm_rate: float = 0.0,
     seed: int = 0,
     name: str = "corpus",
 ) -> Corpus:
     """Pack tokenized sentences (`corpora.TOKENIZED`) into sequences of `max_seq_length` tokens.
 
-    Each language's sentences run on end to end; with a `tlm_rate`, that share of the sentences also
-    goes into pairs. One process packs, so that the result does not depend on how many there are.
-    Rows are `PACKED`.
+    Each language's sentences run on end to end or, where they are not to see each other, stay whole
+    and are dealt to where they fit. With a `tlm_rate`, that share of the sentences also goes into
+    pairs. One process packs, so that the result does not depend on how many there are. Rows are
+    `PACKED`.
     """
     if max_seq_length < 8:
         raise ValueError(f"max_seq_length must be at least 8, not {max_seq_length}")
@@ -187,6 +211,7 @@ def pack(
         "cls": tokenizer.cls_token_id,
         "sep": tokenizer.sep_token_id,
         "pad": tokenizer.pad_token_id,
+        "isolate": isolate_sentences,
         "digest": code_digest(),
     }
     options: dict[str, Any] = {

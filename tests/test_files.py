@@ -1,6 +1,7 @@
 """Files: whole or not at all, readable by others, errors that name them."""
 
 import json
+import os
 import stat
 
 import pytest
@@ -18,11 +19,17 @@ def test_text_is_written_as_it_is(tmp_path_factory, text):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def fail(*_):
+    raise OSError("no space left")
+
+
+@pytest.mark.parametrize("step", ["fdopen", "chmod", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
     path = tmp_path / "file.txt"
     write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "new \ud800")
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_text(path, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
     assert path.read_text() == "old"
 
