@@ -9,6 +9,8 @@ import evaluate
 import torch
 from torch import Tensor
 
+from hf_alignmlm.dictionary import BilingualDictionary, WordPieces
+
 # Float32 products of equal rows were up to 1e-6 apart; cosines closer than this count as tied.
 _TIE = 5e-6
 
@@ -186,6 +188,25 @@ def alignment_scores(
     # The mean of all products is the product of the means; not by @, which autocast would blur.
     result["cosine_random"] = (units[0].mean(0) * units[1].mean(0)).sum().item()
     return result
+
+
+@torch.no_grad()
+def dictionary_alignment(
+    embeddings: Tensor, dictionary: BilingualDictionary
+) -> dict[str, float | None]:
+    """`alignment_scores` of [vocabulary, d] embeddings over all pairs of a dictionary.
+
+    The candidates are all words of either side of the dictionary: for a vocabulary and its twin,
+    all original and all derived tokens (the paper's). A word of several pieces is their mean.
+    """
+    pairs = (*dictionary.seen, *dictionary.heldout)
+    words = [list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1)]
+    places = [{word: place for place, word in enumerate(side)} for side in words]
+    return alignment_scores(
+        *(WordPieces(side).to(embeddings.device)(embeddings) for side in words),
+        torch.tensor([[places[0][a], places[1][b]] for a, b in pairs], device=embeddings.device),
+        torch.arange(len(pairs), device=embeddings.device) < len(dictionary.seen),
+    )
 
 
 class AlignmentMetric(evaluate.Metric):

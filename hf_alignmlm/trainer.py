@@ -12,23 +12,10 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
-from hf_alignmlm.alignment import alignment_scores
+from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.arguments import option, seal_checkpoint
 from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.modeling import IGNORE_INDEX
-
-
-def dictionary_alignment(embeddings, dictionary):
-    from hf_alignmlm.dictionary import WordPieces
-
-    pairs = [*dictionary.seen, *dictionary.heldout]
-    sides = [list(dict.fromkeys(p[k] for p in pairs)) for k in (0, 1)]
-    num = [{w: i for i, w in enumerate(s)} for s in sides]
-    idx = torch.tensor([[num[0][a], num[1][b]] for a, b in pairs])
-    seen = torch.arange(len(pairs)) < len(dictionary.seen)
-    with torch.no_grad():
-        o, d = (WordPieces(s).to(embeddings.device)(embeddings.detach()) for s in sides)
-    return alignment_scores(o, d, idx, seen)
 
 
 # The parts of the loss that a model may name in its output.

@@ -70,10 +70,9 @@ def test_a_sentence_is_well_formed(index: int, split: str, seed: int) -> None:
     assert set(item.upos) <= UPOS
     assert item.words[-1] in MARKS
     assert not MARKS & set(item.words[:-1])
-    assert re.match("[A-Z0-9]", next(word for word in item.words if word != '"'))
-    assert item.words.count('"') in (0, 2)
+    assert re.match("[A-Z0-9]", item.words[0])
     for word, tag in zip(item.words, item.upos, strict=True):
-        assert (tag == "PUNCT") == (word in MARKS | {",", '"'})
+        assert (tag == "PUNCT") == (word in MARKS | {","})
 
 
 @laws
@@ -275,14 +274,19 @@ def test_labels_are_balanced_and_unpredictable(inferences: list[Pair]) -> None:
         assert all(abs(n / third.total() - 1 / 3) < 0.06 for n in third.values())
 
 
-def test_a_hypothesis_alone_tells_little(inferences: list[Pair]) -> None:
-    for clue in ("not", "No", "very", "by", "Some", "All", "person", ","):
-        cases = Counter((clue in item.hypothesis, item.label) for item in inferences)
+@pytest.mark.parametrize("side", ["premise", "hypothesis"])
+def test_one_word_of_one_side_tells_little(inferences: list[Pair], side: str) -> None:
+    told = [({*getattr(item, side)}, item.label) for item in inferences]
+    for clue in {word for words, _ in told for word in words}:
+        cases = Counter((clue in words, label) for words, label in told)
         right = sum(
-            max(n for (has, _), n in cases.items() if has is side) for side in (True, False)
+            max((n for (has, _), n in cases.items() if has is found), default=0)
+            for found in (True, False)
         )
-        assert right / len(inferences) < 0.45, clue
-    # Nor does the pair of polarities: in each label, each of the four occurs.
+        assert right / len(told) < 0.45, clue
+
+
+def test_polarity_alone_does_not_tell(inferences: list[Pair]) -> None:
     for label in ("entailment", "neutral", "contradiction"):
         told = {
             ("not" in item.premise, "not" in item.hypothesis)
@@ -297,32 +301,20 @@ def within(short: tuple[str, ...], long: tuple[str, ...]) -> bool:
     return len(short) < len(long) and all(word in rest for word in short)
 
 
-def test_qualities_and_modifiers_are_labelled_as_logic_has_it(inferences: list[Pair]) -> None:
-    couples = "old/young happy/sad tall/short rich/poor strong/weak kind/cruel"
-    opposite = dict(couple.split("/") for couple in couples.split())
-    opposite |= {b: a for a, b in opposite.items()}
+def test_modifiers_are_labelled_as_logic_has_it(inferences: list[Pair]) -> None:
     seen = Counter()
     for item in inferences:
         longer, shorter = sorted([item.premise, item.hypothesis], key=len, reverse=True)
-        said, asked = item.premise[-2], item.hypothesis[-2]
         denied = [words.count("not") for words in (item.premise, item.hypothesis)]
-        if said in opposite and asked in opposite:
-            negated = denied[1] == 1
-            if asked not in (said, opposite[said]):
-                expected = "neutral"
-            else:
-                expected = ("contradiction", "entailment")[(asked == said) != negated]
-        elif {"but", "that", "to", "by"} & set(longer) or denied[0] != denied[1]:
+        if {"that", "to", "by"} & set(longer) or denied[0] != denied[1]:
             continue
-        elif within(shorter, longer):
+        if within(shorter, longer):
             # A denial reaches what modifies the verb, but not what modifies its subject.
-            reached = denied[0] == 1 and not {",", "who"} & set(longer)
+            reached = denied[0] == 1 and "who" not in longer
             expected = ("neutral", "entailment")[(longer is item.premise) != reached]
-        else:
-            continue
-        assert item.label == expected, item
-        seen[expected, sum(denied) > 0] += 1
-    assert len(seen) == 6
+            assert item.label == expected, item
+            seen[expected, sum(denied) > 0] += 1
+    assert len(seen) == 4
     assert min(seen.values()) > 20
 
 
@@ -339,5 +331,5 @@ def test_each_word_is_one_word_to_bert(corpus: list[Sentence], inferences: list[
     words = {word for item in corpus for word in item.words}
     words |= {word for item in inferences for word in item.premise + item.hypothesis}
     for word in words:
-        assert re.fullmatch(r'[A-Za-z0-9]+|[,.!?"]', word)
+        assert re.fullmatch(r"[A-Za-z0-9]+|[,.!?]", word)
         assert [piece for piece, _ in splitter.pre_tokenize_str(word)] == [word]

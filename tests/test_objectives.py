@@ -65,6 +65,12 @@ def paired(tokenized, double):
     return pack(tokenized, double, max_seq_length=LENGTH, tlm_rate=1.0)
 
 
+@pytest.fixture(scope="module")
+def isolated(tokenized, double):
+    options = {"max_seq_length": LENGTH, "tlm_rate": 1.0, "isolate_sentences": True}
+    return pack(tokenized, double, **options)
+
+
 def features(packed, count=None, epoch=0):
     rows = EpochDataset(packed)
     rows.set_epoch(epoch)
@@ -133,33 +139,59 @@ def plain(rows):
     return [(int(row["language"]), list(map(int, row["input_ids"]))) for row in rows]
 
 
-def halves(row):
-    """The segments of each half of a pair, after checking its frame."""
+@given(batch=batches(), length=st.integers(8, 24))
+@settings(max_examples=60)
+def test_isolated_sentences_stay_whole_unless_longer_than_a_sequence(double, batch, length):
+    dataset = Dataset.from_list(batch, features=TOKENIZED)
+    rows = list(pack(dataset, double, max_seq_length=length, isolate_sentences=True))
+    for kind, column in ((ORIGINAL, "original"), (DERIVED, "derived")):
+        found = []
+        for row in unpacked(rows, kind):
+            assert len(row) <= length
+            found += segments(row, isolated=True)
+        room, expected = length - 2, []
+        for sentence in batch:
+            ids = sentence[column]
+            expected += [ids[start : start + room] for start in range(0, len(ids), room)]
+        assert sorted(found) == sorted(expected)
+
+
+def segments(row, *, isolated):
+    """The sentences of a sequence or of a half, after checking its frame."""
+    end = row.index(PAD) if PAD in row else len(row)
+    assert set(row[end:]) <= {PAD}
+    assert row[0] == CLS
+    assert row[end - 1] == SEP
+    found = []
+    for token in row[:end]:
+        if token == CLS:
+            assert not found or isolated
+            found.append([])
+        elif token == SEP:
+            found += [] if isolated else [[]]
+        else:
+            found[-1].append(token)
+    assert isolated or found.pop() == []
+    assert row.count(SEP) == len(found)
+    return found
+
+
+def halves(row, *, isolated=False):
+    """The sentences of each half of a pair."""
     half = len(row) // 2
-    sides = []
-    for side in (row[:half], row[half:]):
-        end = side.index(PAD) if PAD in side else half
-        assert set(side[end:]) <= {PAD}
-        assert (side[0], side[end - 1]) == (CLS, SEP)
-        segments = [[]]
-        for token in side[1:end]:
-            if token == SEP:
-                segments.append([])
-            else:
-                segments[-1].append(token)
-        assert segments.pop() == []
-        sides.append(segments)
+    sides = [segments(side, isolated=isolated) for side in (row[:half], row[half:])]
     assert len(sides[0]) == len(sides[1])
     return sides
 
 
-@given(batch=batches(), length=st.integers(8, 24))
-@settings(max_examples=60)
-def test_pairs_hold_the_same_words_and_lose_only_words_longer_than_a_half(double, batch, length):
+@given(batch=batches(), length=st.integers(8, 24), isolated=st.booleans())
+@settings(max_examples=100)
+def test_pairs_hold_the_same_words_and_lose_only_words_longer_than_a_half(
+    double, batch, length, isolated
+):
     dataset = Dataset.from_list(batch, features=TOKENIZED)
-    rows = list(pack(dataset, double, max_seq_length=length, tlm_rate=1.0))
-    assert unpacked(rows, ORIGINAL)
-    assert unpacked(rows, DERIVED)
+    options = {"max_seq_length": length, "tlm_rate": 1.0, "isolate_sentences": isolated}
+    rows = list(pack(dataset, double, **options))
     room, word_of, place_of, expected = length // 2 - 2, {}, {}, []
     for number, sentence in enumerate(batch):
         ids, places = iter(sentence["original"]), np.argsort(sentence["order"])
@@ -171,7 +203,7 @@ def test_pairs_hold_the_same_words_and_lose_only_words_longer_than_a_half(double
     found = []
     for row in unpacked(rows, PAIR):
         assert len(row) == length // 2 * 2
-        for original, derived in zip(*halves(row), strict=True):
+        for original, derived in zip(*halves(row, isolated=isolated), strict=True):
             found += original
             derived = [i - 100_000 for i in derived]
             # The same words, whole, of one sentence; twins in the derived order.
@@ -223,8 +255,12 @@ def test_packing_takes_the_languages_asked_for(tokenized, double):
     assert len(tokens) > 300
 
 
-def test_padding_is_under_two_percent_of_the_embedded_corpus(packed, paired, double):
-    for rows in (packed, paired):
+def test_padding_is_under_two_percent_of_the_embedded_corpus(packed, paired, isolated, double):
+    for rows in (
+        packed,
+        paired,
+        isolated.filter(lambda kind: kind != PAIR, input_columns="language"),
+    ):
         share = packing_report(rows, {}, double, LENGTH)["padding_share"]
         tokens = sum(i != PAD for i in chain.from_iterable(rows["input_ids"]))
         assert share == pytest.approx(100 - 100 * tokens / (len(rows) * LENGTH))
@@ -586,10 +622,12 @@ def sentence_numbers(ids, half):
     return numbers, positions
 
 
-def test_isolated_sentences_see_themselves_and_their_twins_alone(paired, double):
-    kinds = paired["language"]
-    picked = [i for kind in range(3) for i in np.flatnonzero(np.array(kinds) == kind)[-25:]]
-    rows = EpochDataset(paired).__getitems__(list(map(int, picked)))
+@pytest.mark.parametrize("corpus", ["isolated", "paired"])
+def test_isolated_sentences_see_themselves_and_their_twins_alone(request, double, corpus):
+    packed = request.getfixturevalue(corpus)
+    kinds = np.array(packed["language"])
+    picked = [int(i) for kind in range(3) for i in np.flatnonzero(kinds == kind)[-25:]]
+    rows = EpochDataset(packed).__getitems__(picked)
     batch = collate(double, rows, name="xlm", isolate_sentences=True)
     assert batch["attention_mask"].shape == (len(rows), 1, LENGTH, LENGTH)
     assert batch["attention_mask"].dtype == torch.bool
@@ -606,10 +644,14 @@ def test_isolated_sentences_see_themselves_and_their_twins_alone(paired, double)
         assert positions[torch.tensor(real)].tolist() == [
             position for position, keep in zip(expected, real, strict=True) if keep
         ]
+    if corpus == "isolated":
+        assert torch.equal(
+            batch["position_ids"][ids == CLS], torch.zeros((ids == CLS).sum()).long()
+        )
+        assert (ids == CLS).sum() == (ids == SEP).sum()
     # Twins see each other, in both directions.
-    mask = batch["attention_mask"][-1, 0]
-    second = ids[-1].tolist().index(SEP, LENGTH // 2)
-    first = ids[-1].tolist().index(SEP)
+    mask, last = batch["attention_mask"][-1, 0], ids[-1].tolist()
+    first, second = last.index(SEP), last.index(SEP, LENGTH // 2)
     assert mask[first, second]
     assert mask[second, first]
     assert not mask[first, first + 1]
