@@ -202,11 +202,11 @@ def dictionary_alignment(
     pairs = (*dictionary.seen, *dictionary.heldout)
     words = [list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1)]
     places = [{word: place for place, word in enumerate(side)} for side in words]
-    return alignment_scores(
-        *(WordPieces(side).to(embeddings.device)(embeddings) for side in words),
-        torch.tensor([[places[0][a], places[1][b]] for a, b in pairs], device=embeddings.device),
-        torch.arange(len(pairs), device=embeddings.device) < len(dictionary.seen),
-    )
+    original, derived = (WordPieces(side).to(embeddings.device)(embeddings) for side in words)
+    index = torch.tensor([[places[0][a], places[1][b]] for a, b in pairs])
+    seen = torch.arange(len(pairs)) < len(dictionary.seen)
+    device = embeddings.device
+    return alignment_scores(original, derived, index.to(device), seen.to(device))
 
 
 class AlignmentMetric(evaluate.Metric):

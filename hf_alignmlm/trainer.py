@@ -17,7 +17,6 @@ from hf_alignmlm.arguments import option, seal_checkpoint
 from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.modeling import IGNORE_INDEX
 
-
 # The parts of the loss that a model may name in its output.
 PARTS = ("mlm_loss", "alignment_loss")
 # What is worth a line in every evaluation; the results file has all of it.

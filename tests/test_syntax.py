@@ -142,7 +142,7 @@ def test_recursion_over_subsets_equals_enumeration(n):
         for a, b in itertools.combinations(order, 2):
             before[a, b] += math.exp(value - total)
     assert syntax._before(scores[None])[1][0] == pytest.approx(before)
-    best = syntax._walk(syntax._table(scores, best=True), n, None)
+    best = syntax._draw(scores, None)
     assert everything[tuple(best)] == pytest.approx(max(everything.values()))
 
 
@@ -349,10 +349,9 @@ def test_saved_and_loaded_is_the_same(tmp_path):
     assert WordOrderModel.from_file(tmp_path / "toy.json") == model
     assert [path.name for path in tmp_path.iterdir()] == ["toy.json"]
     assert pickle.loads(pickle.dumps(model)) == model
-    unused = WordOrderModel.from_file(tmp_path / "toy.json")
-    assert pickle.dumps(unused) == pickle.dumps(WordOrderModel.from_file(tmp_path / "toy.json"))
-    unused.order(ENGLISH)
-    assert not pickle.loads(pickle.dumps(unused))._memo
+    unused, used = (WordOrderModel.from_file(tmp_path / "toy.json") for _ in range(2))
+    used.order(ENGLISH)
+    assert pickle.dumps(unused) == pickle.dumps(used)
 
 
 @pytest.mark.parametrize("name", ["fr", "hi", "ar"])
