@@ -292,7 +292,7 @@ def code_digest() -> str:
     here = Path(__file__).parent
     names = ("corpora", "languages", "minienglish", "objectives", "syntax", "tokenization")
     found = [here / f"{name}.py" for name in names if (here / f"{name}.py").exists()]
-    found += sorted(here.glob("word_order/*.json"))
+    found += [here / "minienglish.json", *sorted(here.glob("word_order/*.json"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in found)).hexdigest()[:16]
 
 

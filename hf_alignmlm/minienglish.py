@@ -405,12 +405,15 @@ class _Writer:
         opposite = WORDS["opposites"].get(fact.verb)
         if label == "contradiction" and opposite and not fact.negated and self.coin():
             return first, second._replace(verb=opposite)
-        return first, second._replace(negated=first.negated != (label == "contradiction"))
+        # That it happened and that it did not happen there (or then, or so) can both be true.
+        apart = label == "neutral" and more.rest != less.rest and self.coin()
+        flip = label == "contradiction" or apart
+        return first, second._replace(negated=first.negated != flip)
 
     def believed(self, label: str) -> tuple[Clause, Clause]:
         """Let a verb vouch for its complement, rule it out, or leave it open."""
         fact = self.fact()._replace(tense="past")
-        if self.coin():
+        if self.coin(0.3):
             verb, rest = THINK if label == "neutral" else KNOW, (("ccomp", _build(fact, (THAT,))),)
             premise = Clause(self.name("PER"), self.word(verb), rest=rest)
         else:
@@ -424,7 +427,7 @@ class _Writer:
 
 def _make_pair(writer: _Writer) -> Pair:
     label = writer.pick(("entailment", "neutral", "contradiction"))
-    sides = writer.modified(label) if writer.coin(0.7) else writer.believed(label)
+    sides = writer.modified(label) if writer.coin() else writer.believed(label)
     # Active and passive say the same, so voice is free on either side.
     voiced = (side._replace(passive=bool(side.object) and writer.coin(0.3)) for side in sides)
     premise, hypothesis = (_linearise(_build(side)).words for side in voiced)

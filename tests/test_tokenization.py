@@ -220,7 +220,7 @@ any_text = st.text(
 
 @given(text=any_text, words=st.lists(any_text, max_size=5))
 @example(text="x\u0345\u0301İ", words=["foo漢bar", "1 000"])
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_any_text_and_its_twin_have_the_same_ids(foreign_laws, text, words):
     for law in foreign_laws:
         assert law.mismatches([(law.encoder.words(text), 7), (words, 8)]) == []
@@ -252,11 +252,12 @@ def test_special_tokens_frame_both_languages(doubled):
     double, language = doubled
     text = "The farmers said ."
     twin = " ".join(language.derive(text.split()))
-    for ids in (double(text)["input_ids"], double(twin)["input_ids"]):
+    first, second = double(text)["input_ids"], double(twin)["input_ids"]
+    for ids in (first, second):
         assert (ids[0], ids[-1]) == (double.cls_token_id, double.sep_token_id)
     pair = double(text, twin)
-    assert [0] * len(double(text)["input_ids"]) == pair["token_type_ids"][: -len(text.split()) - 1]
-    assert pair["token_type_ids"][-1] == 1
+    assert pair["input_ids"] == first + second[1:]
+    assert pair["token_type_ids"] == [0] * len(first) + [1] * (len(second) - 1)
     # Specials keep working as such in a derived text; their twins never come up.
     assert double.mask_token_id in double(f"{twin} [MASK]")["input_ids"]
     assert not set(reserved_ids(double)[5:]) & set(double(f"[MASK] {text} {twin}")["input_ids"])
