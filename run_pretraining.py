@@ -9,7 +9,7 @@ With no corpus named, the embedded one. Several processes: see the README.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from hf_alignmlm.arguments import (
 from hf_alignmlm.configuration import AlignedBertConfig
 from hf_alignmlm.dictionary import BilingualDictionary
 from hf_alignmlm.files import write_json
-from hf_alignmlm.languages import SyntheticLanguage
+from hf_alignmlm.languages import SyntheticLanguage, spelling
 from hf_alignmlm.modeling import BertForAlignedMaskedLM
 from hf_alignmlm.objectives import (
     LANGUAGES,
@@ -111,6 +111,11 @@ def load_bilingual_tokenizer(
     tokenizer.model_max_length = max_seq_length
     if language.mapped_share and not is_doubled(tokenizer):
         tokenizer, language = double_tokenizer(tokenizer, language)
+    elif language.mapped_share:
+        # Doubled before: the language spells the characters that it could spell then.
+        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer) // 2)))
+        extra = {c for token in tokens for c in token if ord(c) not in spelling().table}
+        language = replace(language, alphabet="".join(sorted(extra)))
     return tokenizer, language
 
 
@@ -152,6 +157,11 @@ def load_model(
     else:
         if model.config_name:
             base = AutoConfig.from_pretrained(model.config_name).to_dict()
+            if base["model_type"] != "bert":
+                raise ValueError(
+                    f"{model.config_name} is a configuration of {base['model_type']}: name one of "
+                    "BERT's as --config_name, or a --size"
+                )
         else:
             base = {**SIZES[model.size].model, "max_position_embeddings": max_seq_length}
         config = AlignedBertConfig(
@@ -241,6 +251,8 @@ def prepare(argv: Sequence[str] | None) -> Run | None:
         )
     for path in [*data.train_file, *data.validation_file, *data.derived_train_file]:
         corpora.check_file(path)
+    if data.streaming and args.max_steps <= 0:
+        raise ValueError("a stream has no length: say with --max_steps how long to train")
     max_seq_length = data.max_seq_length or size.max_seq_length
     overwrite = args.overwrite_output_dir
     if check_output_dir(args.output_dir, arguments, overwrite=overwrite):
@@ -345,6 +357,15 @@ def finish(run: Run) -> dict[str, Any]:
         "train_tokens_per_second": tokens / metrics["train_runtime"],
         "train_loss": metrics["train_loss"],
     }
+    if "padding_share" not in run.results:
+        # A stream tells only once it has been read; its sequences are of one length.
+        length = trainer.data_collator.max_seq_length
+        places = args.train_batch_size * args.world_size * args.gradient_accumulation_steps * length
+        used = state.num_input_tokens_seen / (places * state.global_step)
+        run.results["padding_share"] = 100 * (1 - used)
+    # Null where there is no dictionary.
+    names = ("alignment_p1", "alignment_p1_seen", "alignment_p1_heldout", "alignment_csls_p1")
+    run.results |= dict.fromkeys(names)
     run.results |= {f"alignment_{name}": value for name, value in trainer.alignment().items()}
     wanted = ("mlm_loss", "perplexity")
     run.results |= {name: value for name, value in evaluation.items() if name.endswith(wanted)}

@@ -151,6 +151,13 @@ class AlignMLMTrainer(Trainer):
             return {}
         return dictionary_alignment(model.get_input_embeddings().weight, dictionary)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # The library stops after a step alone: resumed at the last one, it would take one more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
         # Counted from the ids: the attention mask of isolated sentences has two dimensions more.
         super()._track_num_input_tokens({"input_ids": inputs["input_ids"]})

@@ -249,7 +249,7 @@ def test_bad_files_are_errors_of_one_line_that_name_them(tmp_path, name):
     good = put(tmp_path / "good.txt", "Good text.\n")
     with pytest.raises((ValueError, OSError), match=reason) as caught:
         read_corpus([good, str(tmp_path / name)])
-    assert str(tmp_path / name) in str(caught.value)
+    assert str(caught.value).count(str(tmp_path / name)) == 1
     assert "\n" not in str(caught.value)
 
 
