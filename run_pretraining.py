@@ -305,6 +305,11 @@ def prepare(argv: Sequence[str] | None) -> Run | None:
         results |= packing_report(train, evaluation, tokenizer, max_seq_length)
         dataset: Any = EpochDataset(train)
     else:
+        if next(iter(train), None) is None:
+            raise ValueError(
+                "the stream has no text to train on: all of it went to validation (give "
+                "--validation_file), or it uses the derived script"
+            )
         dataset = EpochStream(train, shuffle_buffer=data.shuffle_buffer, seed=args.seed)
     trainer = AlignMLMTrainer(
         model=model,

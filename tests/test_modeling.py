@@ -116,7 +116,9 @@ def test_alignment_loss_is_computed_in_fp32_under_bf16():
     assert output.mlm_loss.item() == pytest.approx(plain.mlm_loss.item(), abs=0.05)
     # A model held in bf16 rounds its embeddings, and nothing after that.
     model.to(torch.bfloat16)
-    assert model.compute_alignment_loss().item() == pytest.approx(formula(weight, SEVERAL), abs=1e-6)
+    assert model.compute_alignment_loss().item() == pytest.approx(
+        formula(weight, SEVERAL), abs=1e-6
+    )
 
 
 def test_alignment_loss_lies_between_minus_one_and_one():

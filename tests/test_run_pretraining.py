@@ -283,6 +283,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(tmp_path):
         command, env=environment(), capture_output=True, text=True, timeout=300, check=True
     )
     assert "Resuming from" in done.stdout
+    assert done.stdout.count("'mlm_loss'") <= 100, "it did not start from the beginning"
     expected = pretrain(whole, **options)
     assert_same_weights(killed, whole)
     results = json.loads((killed / RESULTS_FILE).read_text())
@@ -306,7 +307,9 @@ def test_a_run_goes_on_from_an_earlier_checkpoint(options, text, tmp_path, capsy
         (part / name).unlink()
     capsys.readouterr()
     pretrain(part, **options)
-    assert f"Resuming from {part / 'checkpoint-4'}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"Resuming from {part / 'checkpoint-4'}" in printed
+    assert printed.count("'mlm_loss'") == 4, "the other half alone"
     assert_same_weights(tmp_path / "whole", part)
 
 
@@ -374,9 +377,7 @@ def test_two_processes_give_the_results_of_one_with_twice_the_batch(tmp_path, te
     one, two = tmp_path / "one", tmp_path / "two"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += [SCRIPT, *command_line({"output_dir": two, **options})]
-    done = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     expected = pretrain(one, **options, per_device_train_batch_size=8)
     results = json.loads((two / RESULTS_FILE).read_text())
@@ -503,9 +504,7 @@ def test_several_files_of_several_formats_are_one_corpus(tmp_path, text):
         stream.write("\n".join(rows))
     (tmp_path / "b.txt").write_text("\n".join(lines[100:]))
     files = [tmp_path / "a.jsonl.gz", tmp_path / "b.txt"]
-    mixed = pretrain(
-        tmp_path / "mixed", train_file=files, validation_file=text["validation_file"]
-    )
+    mixed = pretrain(tmp_path / "mixed", train_file=files, validation_file=text["validation_file"])
     whole = pretrain(tmp_path / "whole", **text)
     assert mixed["eval_derived_mlm_loss"] == whole["eval_derived_mlm_loss"]
     assert_same_weights(tmp_path / "mixed", tmp_path / "whole")

@@ -1,0 +1,150 @@
+"""The task scripts, end to end, on a checkpoint made here."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForTokenClassification, BertConfig, BertForMaskedLM
+
+import run_tagging
+import run_xnli
+from hf_alignmlm.files import write_json
+
+FAST = [
+    *("--use_cpu", "--max_train_samples", "60", "--max_eval_samples", "20"),
+    *("--num_train_epochs", "1", "--disable_tqdm", "true", "--report_to", "none"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_checkpoint(folder, tokenizer, language=None):
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+    )
+    torch.manual_seed(0)
+    BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if language is not None:
+        language.save_pretrained(folder)
+        results = {"objective": "mlm", "alignment_p1": 1.5, "seed": 3}
+        write_json(folder / "all_results.json", results)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(doubled, tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"), *doubled)
+
+
+@pytest.mark.parametrize("task", ["pos", "ner", "nli"])
+def test_one_run_gives_all(checkpoint, tmp_path, task):
+    script = run_xnli if task == "nli" else run_tagging
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
+    script.main([*argv, "--task_name", task, "--seeds", "0", "1"])
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    for name in ("source", "bz", "bs", "transfer_gap"):
+        assert len(results[f"{name}_by_seed"]) == 2
+        assert results[f"{name}_sd"] is not None
+        assert results[name] == pytest.approx(sum(results[f"{name}_by_seed"]) / 2)
+    assert results["transfer_gap"] == pytest.approx(results["bz"] - results["bs"])
+    assert results["task"] == task
+    assert results["language"] == "trans_inv"
+    assert (results["objective"], results["alignment_p1"]) == ("mlm", 1.5)
+    assert (results["n_train"], results["n_test"]) == (60, 20)
+    assert results["seeds"] == [0, 1]
+    wanted = {"majority_baseline", "truncated_words", "train_runtime", "arguments", "versions"}
+    assert wanted <= results.keys()
+    metric = {"pos": "macro_f1", "ner": "seqeval_strict_f1", "nli": "majority_baseline"}[task]
+    assert f"bz_{metric}" in results
+
+
+def test_the_model_of_the_first_seed_loads_with_its_labels(checkpoint, tmp_path):
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
+    run_tagging.main([*argv, "--task_name", "ner", "--skip_supervised"])
+    model = AutoModelForTokenClassification.from_pretrained(tmp_path / "run")
+    assert "B-PER" in model.config.label2id
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert results["bs"] is results["transfer_gap"] is None
+
+
+def test_same_seed_same_scores_and_kept_seeds_are_not_run_again(checkpoint, tmp_path):
+    scores = []
+    for name in ("a", "b"):
+        argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / name), *FAST]
+        run_tagging.main([*argv, "--task_name", "pos", "--skip_supervised"])
+        scores.append(json.loads((tmp_path / name / "all_results.json").read_text())["bz"])
+    assert scores[0] == scores[1]
+    (tmp_path / "a" / "all_results.json").unlink()
+    kept = tmp_path / "a" / "scores-original-0.json"
+    data = json.loads(kept.read_text())
+    data["bz"]["accuracy"] = 12.5
+    write_json(kept, data)
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "a"), *FAST]
+    run_tagging.main([*argv, "--task_name", "pos", "--skip_supervised"])
+    assert json.loads((tmp_path / "a" / "all_results.json").read_text())["bz"] == 12.5
+
+
+def test_tags_that_training_never_shows_count_as_wrong(checkpoint, tmp_path, capsys):
+    train = tmp_path / "train.jsonl"
+    train.write_text(json.dumps({"tokens": ["a", "the"], "tags": ["DET", "DET"]}) + "\n")
+    test = tmp_path / "test.jsonl"
+    test.write_text(json.dumps({"tokens": ["a", "dog"], "tags": ["DET", "NOUN"]}) + "\n")
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
+    files = ["--train_file", str(train), "--test_file", str(test)]
+    run_tagging.main([*argv, "--task_name", "pos", *files])
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert results["unseen_tags"] == {"NOUN": 1}
+    assert results["source"] == results["bz"] == 50.0
+
+
+def test_a_checkpoint_of_one_script_is_refused_or_doubled(tokenizer, tmp_path, capsys):
+    path = make_checkpoint(tmp_path / "plain", tokenizer)
+    argv = ["--model_name_or_path", path, "--output_dir", str(tmp_path / "run"), *FAST]
+    argv += ["--task_name", "pos", "--skip_supervised"]
+    for extra, message in (
+        ([], "name the derived language with --language"),
+        (["--language", "trans"], "--double_vocabulary"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run_tagging.main([*argv, *extra])
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    run_tagging.main([*argv, "--language", "trans", "--double_vocabulary"])
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    # Embeddings are copies and `trans` keeps the order: both languages are one to the model.
+    assert results["source"] == results["bz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--task_name", "parsing"], "unknown task_name 'parsing'"),
+        (["--task_name", "pos", "--train_file", "nowhere.conllu"], "train file and a test file"),
+        (["--task_name", "pos", "--language", "klingon"], "unknown language 'klingon'"),
+        (["--task_name", "pos", "--natural_languages", "fr"], "--dataset_name"),
+    ],
+)
+def test_mistakes_are_one_line(checkpoint, tmp_path, capsys, options, message):
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *options]
+    with pytest.raises(SystemExit) as stopped:
+        run_tagging.main([*argv, "--use_cpu"])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
