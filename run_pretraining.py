@@ -32,6 +32,7 @@ from hf_alignmlm.arguments import (
     peek,
     versions,
 )
+from hf_alignmlm.cards import push_model
 from hf_alignmlm.configuration import AlignedBertConfig
 from hf_alignmlm.dictionary import BilingualDictionary
 from hf_alignmlm.files import write_json
@@ -69,6 +70,7 @@ class Run:
     arguments: dict[str, Any]
     checkpoint: str | None
     results: dict[str, Any]
+    push: bool
 
 
 def load_corpora(data: DataArguments) -> dict[str, tuple[corpora.Corpus, corpora.Corpus]]:
@@ -231,6 +233,8 @@ def prepare(argv: Sequence[str] | None) -> Run | None:
         **defaults,
     )
     main = args.process_index == 0
+    # The library would push checkpoints as they come, under a card of its own.
+    push, args.push_to_hub = args.push_to_hub, False
     if not main:
         disable_progress_bar()
     objective_args = vars(objective_args)
@@ -342,7 +346,7 @@ def prepare(argv: Sequence[str] | None) -> Run | None:
     checkpoint = last_whole_checkpoint(args.output_dir)
     if checkpoint and main:
         print(f"Resuming from {checkpoint}", flush=True)
-    return Run(trainer, arguments, checkpoint, results)
+    return Run(trainer, arguments, checkpoint, results, push)
 
 
 def finish(run: Run) -> dict[str, Any]:
@@ -389,12 +393,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     results = finish(run)
     if run.trainer.is_world_process_zero():
+        alignment = results.get("alignment_p1")
         print(
-            f"alignment P@1 {results.get('alignment_p1')}, perplexity "
+            f"alignment P@1 {'–' if alignment is None else f'{alignment:.1f}'}, perplexity "
             f"{results['eval_original_perplexity']:.1f} original, "
             f"{results['eval_derived_perplexity']:.1f} derived; checkpoint and {RESULTS_FILE} "
             f"in {run.trainer.args.output_dir}"
         )
+        if run.push:
+            args = run.trainer.args
+            with one_line_errors():
+                push_model(
+                    args.output_dir,
+                    args.hub_model_id or Path(args.output_dir).name,
+                    private=args.hub_private_repo,
+                    token=args.hub_token,
+                )
 
 
 if __name__ == "__main__":

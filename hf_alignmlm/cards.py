@@ -248,6 +248,7 @@ def push_folder(
     repo_type: str,
     files: Sequence[str],
     private: bool | None = None,
+    token: str | None = None,
     dry_run: bool = False,
 ) -> None:
     """Upload these files in one commit, so that a push that fails leaves nothing half done.
@@ -262,13 +263,15 @@ def push_folder(
     if dry_run:
         print(f"{len(present)} files would go to {repo_type} {repo_id}")
         return
-    api = HfApi()
+    api = HfApi(token=token)
     try:
-        api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+        repo_id = api.create_repo(
+            repo_id, repo_type=repo_type, private=private, exist_ok=True
+        ).repo_id
         commit = api.upload_folder(
             folder_path=folder, repo_id=repo_id, repo_type=repo_type, allow_patterns=present
         )
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, OSError, RuntimeError) as error:
         raise ValueError(
             f"the push to {repo_id} failed and left {folder} as it was; repeat it: {error}"
         ) from None
@@ -281,12 +284,21 @@ def push_model(
     *,
     transfer: str | Path | None = None,
     private: bool | None = None,
+    token: str | None = None,
     dry_run: bool = False,
 ) -> None:
     """Write the card of a run and push what a reader needs of it."""
     card = model_card(run, repo_id=repo_id, transfer=transfer)
     write_text(Path(run) / CARD_FILE, str(card))
-    push_folder(run, repo_id, repo_type="model", files=RELEASED, private=private, dry_run=dry_run)
+    push_folder(
+        run,
+        repo_id,
+        repo_type="model",
+        files=RELEASED,
+        private=private,
+        token=token,
+        dry_run=dry_run,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -135,7 +135,7 @@ def test_the_same_run_goes_on_or_has_finished(tmp_path):
     (tmp_path / "run" / RESULTS_FILE).write_text("{}")
     before = snapshot(tmp_path)
     assert check_output_dir(tmp_path / "run", {"seed": 1}) is True
-    free = {name: "other" for name in FREE_ARGUMENTS}
+    free = dict.fromkeys(FREE_ARGUMENTS, "other")
     assert check_output_dir(tmp_path / "run", {"seed": 1, **free}) is True
     assert snapshot(tmp_path) == before
 

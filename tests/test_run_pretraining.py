@@ -105,9 +105,25 @@ def copy(finished, tmp_path):
 
 # --- results --------------------------------------------------------------------------------------
 
-REQUIRED = """objective language seed train_steps train_tokens train_tokens_per_second padding_share
-eval_original_mlm_loss eval_derived_mlm_loss eval_original_perplexity eval_derived_perplexity
-alignment_p1 alignment_p1_seen alignment_p1_heldout alignment_csls_p1 versions arguments""".split()
+REQUIRED = [
+    "objective",
+    "language",
+    "seed",
+    "train_steps",
+    "train_tokens",
+    "train_tokens_per_second",
+    "padding_share",
+    "eval_original_mlm_loss",
+    "eval_derived_mlm_loss",
+    "eval_original_perplexity",
+    "eval_derived_perplexity",
+    "alignment_p1",
+    "alignment_p1_seen",
+    "alignment_p1_heldout",
+    "alignment_csls_p1",
+    "versions",
+    "arguments",
+]
 
 
 def test_the_results_file_has_every_figure(finished):

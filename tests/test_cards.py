@@ -1,0 +1,191 @@
+"""Cards, and pushes to a Hub over real HTTP."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+from huggingface_hub import ModelCard
+
+import run_pretraining
+from hf_alignmlm import cards
+from hf_alignmlm.files import read_json, write_json
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of a few steps."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    shape = "hidden_size=32,num_hidden_layers=1,num_attention_heads=2,intermediate_size=64"
+    options = {
+        "output_dir": folder,
+        "config_overrides": shape,
+        "vocab_size": 400,
+        "max_seq_length": 32,
+        "max_steps": 2,
+        "max_train_samples": 200,
+        "max_eval_samples": 50,
+        "dictionary_fraction": 0.5,
+        "eval_strategy": "no",
+        "disable_tqdm": "true",
+    }
+    run_pretraining.main(
+        ["--use_cpu", *(str(x) for k, v in options.items() for x in (f"--{k}", v))]
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def transfer(run):
+    folder = run.parent / "tiny-pos"
+    scores = {"source": 90.0, "bz": 60.0, "bs": 88.0, "transfer_gap": -28.0}
+    task = {"task": "pos", "metric": "accuracy", "language": "trans_inv", "seeds": [0], **scores}
+    arguments = {"model_name_or_path": str(run), "train_file": None}
+    write_json(folder / "all_results.json", task | {"arguments": arguments})
+    return folder
+
+
+NUMBER = r"-?[\d,]+(\.\d+)?"
+CARD = r"""---
+language: en
+library_name: transformers
+license: apache-2.0
+pipeline_tag: fill-mask
+tags:
+- hf_alignmlm
+- multilingual
+- align-mlm
+- arxiv:2211\.08547
+model-index:
+- name: me/tiny
+  results:
+(  .*\n)+---
+
+# me/tiny
+
+A bilingual BERT of NUM M parameters, pre-trained by masked language .* \(ALIGN-MLM\)
+on English and on `trans_inv`, .*
+transfer\.
+
+## Use
+
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+tokenizer = AutoTokenizer\.from_pretrained\("me/tiny"\)
+model = AutoModelForMaskedLM\.from_pretrained\("me/tiny"\)
+```
+
+It is plain BERT: .*
+.*
+
+## The derived language
+
+`trans_inv` is English with all words in a script of their own; .* \(seed 0\)\.
+
+- original: [A-Za-z ,]+ [.!?]
+- derived: [^A-Za-z]+
+
+## Training
+
+Trained on the embedded corpus, .*: NUM tokens in 2 steps, seed 42; sequences of 32 tokens,
+NUM % padding; alignment weight 10\.0, dictionary fraction 0\.5\. .*
+.*
+
+## Evaluation
+
+On validation text; precisions in percent\.
+
+\| measure \| value \|
+\| --- \| ---: \|
+(\| [^|]+ \| NUM \|\n){10}
+## Transfer
+
+\| task \| metric \| source \| zero-shot BZ \| supervised BS \| gap \| seeds \|
+\| --- (\| ---: ){6}\|
+\| POS \| accuracy \| 90\.0 \| 60\.0 \| 88\.0 \| -28\.0 \| 1 \|
+
+## Limits
+
+(.+\n)+
+## Citation
+
+```bibtex
+(.+\n)+```
+"""
+
+
+def test_a_whole_card(run, transfer):
+    card = str(cards.model_card(run, repo_id="me/tiny", transfer=transfer))
+    pattern = CARD.replace("NUM", NUMBER)
+    assert re.fullmatch(pattern.strip(), card.strip()), card
+    results = ModelCard(card).data.eval_results
+    assert [(r.metric_name, r.metric_value) for r in results] == [
+        ("accuracy, original language", 90.0),
+        ("accuracy, zero-shot", 60.0),
+        ("accuracy, supervised", 88.0),
+    ]
+
+
+def test_a_card_that_is_not_released_says_so(run, tmp_path):
+    path = tmp_path / "card.md"
+    cards.main(["write", str(run), "--output", str(path)])
+    assert "is not on the Hub yet" in path.read_text()
+
+
+def test_what_is_no_run_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cards.main(["write", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def in_process(code, env, *args):
+    command = [sys.executable, "-c", code, *args]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+PUSH = "import sys; from hf_alignmlm.cards import main; main(sys.argv[1:])"
+LOAD = """
+import sys, json
+sys.modules["hf_alignmlm"] = None
+from transformers import AutoModel, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("me/tiny")
+model = AutoModel.from_pretrained("me/tiny").eval()
+model(**tokenizer("the old", return_tensors="pt"))
+print(json.dumps([len(tokenizer)]))
+"""
+
+
+def test_a_push_fails_whole_is_repeated_and_loads_without_this_package(run, tmp_path):
+    with HubServer() as hub:
+        env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
+        listed = in_process(PUSH, env, "push", str(run), "--repo_id", "me/tiny", "--dry_run")
+        assert "model.safetensors" in listed.stdout
+        assert not [r for r in hub.requests if r.method == "POST"]
+        before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
+
+        hub.fail_next("PUT", "/lfs/", status=403)
+        failed = in_process(PUSH, env, "push", str(run), "--repo_id", "me/tiny")
+        assert failed.returncode == 2
+        assert failed.stderr.strip().splitlines()[-1].count("repeat it") == 1
+        assert "model.safetensors" not in hub.files("me/tiny")
+        assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+
+        done = in_process(PUSH, env, "push", str(run), "--repo_id", "me/tiny")
+        assert done.returncode == 0, done.stderr
+        files = set(hub.files("me/tiny")) - {".gitattributes"}
+        assert files == set(cards.RELEASED)
+        token = env["HF_TOKEN"]
+        assert not any(token in text for r in (failed, done) for text in (r.stdout, r.stderr))
+        assert not any(token.encode() in data for data in hub.files("me/tiny").values())
+        loaded = in_process(LOAD, env)
+        assert loaded.returncode == 0, loaded.stderr
+        config = read_json(run / "config.json")
+        assert json.loads(loaded.stdout)[0] == config["vocab_size"]
+        assert hub.unimplemented == []
