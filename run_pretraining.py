@@ -364,7 +364,6 @@ def finish(run: Run) -> dict[str, Any]:
         "train_tokens": state.num_input_tokens_seen,
         "train_runtime": metrics["train_runtime"],
         "train_tokens_per_second": tokens / metrics["train_runtime"],
-        "train_loss": metrics["train_loss"],
     }
     if "padding_share" not in run.results:
         # A stream tells only once it has been read; its sequences are of one length.

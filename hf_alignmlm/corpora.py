@@ -86,7 +86,7 @@ def check_file(path: str | Path, *, whole: bool = False) -> None:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file, check the path")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the files in it")
     if path.stat().st_size == 0:

@@ -37,6 +37,8 @@ class AlignMLMTrainingArguments(TrainingArguments):
     save_steps: float = field(default=0.1)
     save_total_limit: int | None = field(default=2)
     logging_steps: float = field(default=50)
+    # Every parameter takes part in every step.
+    ddp_find_unused_parameters: bool | None = field(default=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -157,7 +157,7 @@ def test_a_folder_of_other_things_and_a_file_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is not empty and holds no run"):
         check_output_dir(tmp_path, {})
     for overwrite in (False, True):
-        with pytest.raises(NotADirectoryError, match="letter.txt is a file"):
+        with pytest.raises(NotADirectoryError, match=r"letter\.txt is a file"):
             check_output_dir(tmp_path / "letter.txt", {}, overwrite=overwrite)
 
 

@@ -147,7 +147,7 @@ def test_another_alignment_loss_can_stand_beside_the_cosine(monkeypatch):
     weight = model.get_input_embeddings().weight
     expected = (weight[5:30] - weight[35:60]).square().mean()
     assert model(**batch()).alignment_loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    with pytest.raises(ValueError, match="unknown alignment_loss_type 'other'.*cosine"):
+    with pytest.raises(ValueError, match=r"unknown alignment_loss_type 'other'.*cosine"):
         aligned(alignment_loss_type="other")
 
 
