@@ -198,6 +198,8 @@ class Experiment:
     def score(self, trainer: Trainer, name: str, split: str = "test") -> dict[str, float]:
         """The task's metrics of a fine-tuned model on a split of a language, in percent."""
         encoded, rows = self.encoded[name, split], self.rows[name, split]
+        # Grouped by length, the library would predict in another order than that of the rows.
+        trainer.args.train_sampling_strategy = "sequential"
         logits: Any = trainer.predict(self._dataset(name, split)).predictions
         predictions: list[Any]
         if self.task == "nli":

@@ -70,6 +70,21 @@ def test_one_run_gives_all(checkpoint, tmp_path, task):
     assert f"bz_{metric}" in results
 
 
+def test_scores_are_of_the_rows_they_belong_to(checkpoint, tmp_path):
+    words = {"a": "DET", "the": "DET", "in": "ADP", "on": "ADP"}
+    rows = [list(words)[i % 4 :] * (1 + i % 5) for i in range(200)]
+    path = tmp_path / "data.jsonl"
+    lines = [json.dumps({"tokens": row, "tags": [words[w] for w in row]}) for row in rows]
+    path.write_text("\n".join(lines))
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
+    argv += ["--task_name", "pos", "--train_file", str(path), "--test_file", str(path)]
+    argv += ["--max_train_samples", "200", "--max_eval_samples", "200"]
+    run_tagging.main([*argv, "--num_train_epochs", "8", "--learning_rate", "0.01"])
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert results["source"] > 95
+    assert results["bs"] > 95
+
+
 def test_the_model_of_the_first_seed_loads_with_its_labels(checkpoint, tmp_path):
     argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
     run_tagging.main([*argv, "--task_name", "ner", "--skip_supervised"])
