@@ -21,8 +21,8 @@ class Size:
     finetuning: dict[str, Any] = field(default_factory=dict)
 
 
-# Isolated sentences take a small model off the plateau of word frequencies in a fifth of its 7,000
-# steps; where they see their neighbours, it was still there at the end (docs/pretraining.md).
+# Isolated sentences take a small model off the plateau of word frequencies in a third of its 7,000
+# steps; where they see their neighbours, it was still there after half of them (docs/recipe.md).
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 SIZES = {
