@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -232,3 +233,23 @@ def test_wikiann_entities_survive_inversion(data_folder, encoder):
             assert back == set(get_entities(row.tags))
     print(f"{len(rows)} sentences, {split} entities split by the final-mark rule")
     assert 0 < split <= 20
+
+
+def test_a_datasets_classes_become_names_and_other_languages_come_along(tmp_path, encoder):
+    label = datasets.ClassLabel(names=["entailment", "neutral", "contradiction"])
+    text = datasets.Value("string")
+    features = datasets.Features({"premise": text, "hypothesis": text, "label": label})
+    rows = {"premise": ["Tom sleeps ."], "hypothesis": ["He wakes ."], "label": [2]}
+    splits = ("train", "validation", "test")
+    card = "---\nconfigs:\n"
+    for config in ("en", "fr"):
+        card += f"- config_name: {config}\n  data_files:\n"
+        for split in splits:
+            path = tmp_path / config / f"{split}.parquet"
+            datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+            card += f"  - split: {split}\n    path: {config}/{split}.parquet\n"
+    (tmp_path / "README.md").write_text(card + "---\n")
+    options = {"dataset_name": str(tmp_path), "dataset_config_name": "en"}
+    data = read_task("nli", encoder, natural_languages=["fr"], **options)
+    assert set(data.rows) == {*splits, "fr"}
+    assert [row.tags for row in data.rows["fr"]] == [["contradiction"]]
