@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm import minienglish
+from hf_alignmlm.files import open_file
 from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.syntax import read_conllu
 from hf_alignmlm.tokenization import WordEncoder
@@ -73,12 +74,6 @@ def file_format(path: str | Path) -> str:
     return FORMATS.get(suffixes[-1].lower() if suffixes else ".txt", "text")
 
 
-def open_text(path: str | Path) -> Any:
-    """Open a UTF-8 text file, gzip or not."""
-    opener: Callable[..., Any] = gzip.open if str(path).endswith((".gz", ".gzip")) else open
-    return opener(path, "rt", encoding="utf-8")
-
-
 def check_file(path: str | Path, *, whole: bool = False) -> None:
     """Raise, in one line, for a file that is missing, a folder, empty or not UTF-8.
 
@@ -93,10 +88,9 @@ def check_file(path: str | Path, *, whole: bool = False) -> None:
         raise ValueError(f"{path} is empty")
     if file_format(path) == "parquet":
         return
-    opener: Callable[..., Any] = gzip.open if str(path).endswith((".gz", ".gzip")) else open
     blank, size, number = True, 0, 1
     try:
-        with opener(path, "rb") as stream:
+        with open_file(path, "rb") as stream:
             for line in stream:
                 line.decode("utf-8")
                 blank, size = blank and line.isspace(), size + len(line)
@@ -362,26 +356,17 @@ def tokenize_corpus(
         "language": language,
         "digest": code_digest(),
     }
-    columns = corpus.column_names or list(next(iter(corpus)))
+    options: dict[str, Any] = {
+        "with_indices": True,
+        "batched": True,
+        "fn_kwargs": arguments,
+        "remove_columns": corpus.column_names or list(next(iter(corpus))),
+        "features": TOKENIZED,
+    }
     if isinstance(corpus, IterableDataset):
-        return corpus.map(
-            _tokenize,
-            with_indices=True,
-            batched=True,
-            fn_kwargs=arguments,
-            remove_columns=columns,
-            features=TOKENIZED,
-        ).filter(partial(_keep, name, []), input_columns="index")
-    tokenized = corpus.map(
-        _tokenize,
-        with_indices=True,
-        batched=True,
-        fn_kwargs=arguments,
-        remove_columns=columns,
-        features=TOKENIZED,
-        num_proc=num_proc,
-        desc=f"Tokenizing {name}",
-    )
+        stream = corpus.map(_tokenize, **options)
+        return stream.filter(partial(_keep, name, []), input_columns="index")
+    tokenized = corpus.map(_tokenize, num_proc=num_proc, desc=f"Tokenizing {name}", **options)
     index = tokenized.with_format("numpy")["index"][:]
     skipped = index[index < 0]
     if len(skipped):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
@@ -10,12 +9,12 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from hf_alignmlm.files import read_json, write_text
+from hf_alignmlm.files import open_file, read_json, write_text
 
 Pieces = tuple[int, ...]
 Pair = tuple[Pieces, Pieces]
@@ -90,7 +89,7 @@ class BilingualDictionary:
         """
         pairs: list[Pair] = []
         skipped = 0
-        with _open(path) as stream:
+        with open_file(path) as stream:
             try:
                 for line in filter(None, map(str.strip, stream)):
                     columns = line.split("\t") if "\t" in line else line.split()
@@ -132,12 +131,6 @@ class BilingualDictionary:
     def single_piece_pairs(self) -> list[tuple[int, int]]:
         """The seen pairs of one piece each, which dict-mlm can swap in place."""
         return [(a[0], b[0]) for a, b in self.seen if len(a) == len(b) == 1]
-
-
-def _open(path: str | Path) -> TextIO:
-    if Path(path).suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return open(path, encoding="utf-8")
 
 
 def _pieces(word: Sequence[int] | int) -> Pieces:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+
+def open_file(path: str | os.PathLike[str], mode: str = "rt") -> Any:
+    """Open a file to read, gzip or not as its name ends; text is UTF-8."""
+    opener: Any = gzip.open if str(path).endswith((".gz", ".gzip")) else open
+    return opener(path, mode, encoding="utf-8" if "t" in mode else None)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

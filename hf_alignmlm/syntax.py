@@ -10,7 +10,6 @@ exact given the rest. After Galactic Dependencies (Wang & Eisner, TACL 2016).
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import random
 import re
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_array, dok_array
 
-from hf_alignmlm.files import write_text
+from hf_alignmlm.files import open_file, write_text
 
 PACKAGED = Path(__file__).parent / "word_order"
 KNOWN = tuple(sorted(path.stem for path in PACKAGED.glob("*.json")))
@@ -73,10 +72,9 @@ def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
     Multiword tokens and empty nodes are skipped; without `trees`, heads are not looked at. Raises
     ValueError, naming file and sentence, for no CoNLL-U, no tree, no sentence; and OSError.
     """
-    opener: Any = gzip.open if str(path).endswith(".gz") else open
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
+        with open_file(path) as lines:
             for number, tokens in enumerate(conllu.parse_incr(lines), 1):
                 where = f"{path}: sentence {number} ({tokens.metadata.get('sent_id', 'no id')})"
                 words = [token for token in tokens if isinstance(token["id"], int)]

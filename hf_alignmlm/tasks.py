@@ -20,7 +20,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.corpora import check_file, file_format, open_text
+from hf_alignmlm.corpora import check_file, file_format
+from hf_alignmlm.files import open_file
 from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.syntax import read_conllu
 from hf_alignmlm.tokenization import WordEncoder
@@ -63,7 +64,7 @@ def _columns_file(path: str) -> Iterator[dict[str, Any]]:
     """Sentences of a column file: a word first and its tag last on a line, blank lines between."""
     words: list[str] = []
     tags: list[str] = []
-    with open_text(path) as stream:
+    with open_file(path) as stream:
         for number, line in enumerate([*stream, ""], 1):
             columns = line.split()
             if columns and columns[0] == "-DOCSTART-":
