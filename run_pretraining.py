@@ -32,7 +32,7 @@ from hf_alignmlm.arguments import (
     peek,
     versions,
 )
-from hf_alignmlm.cards import push_model
+from hf_alignmlm.cards import push_run
 from hf_alignmlm.configuration import AlignedBertConfig
 from hf_alignmlm.dictionary import BilingualDictionary
 from hf_alignmlm.files import write_json
@@ -400,14 +400,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"in {run.trainer.args.output_dir}"
         )
         if run.push:
-            args = run.trainer.args
             with one_line_errors():
-                push_model(
-                    args.output_dir,
-                    args.hub_model_id or Path(args.output_dir).name,
-                    private=args.hub_private_repo,
-                    token=args.hub_token,
-                )
+                push_run(run.trainer.args)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cards: a run tells of itself what a reader needs, and goes to the Hub with it.
+"""Cards: a run or a dataset tells of itself what a reader needs, and goes to the Hub with it.
 
 python -m hf_alignmlm.cards write RUN
 python -m hf_alignmlm.cards push RUN --repo_id me/model [--transfer FOLDER] [--dry_run]
@@ -11,8 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub import (
+    CommitOperationAdd,
+    DatasetCard,
+    DatasetCardData,
+    EvalResult,
+    HfApi,
+    ModelCard,
+    ModelCardData,
+)
 from huggingface_hub.errors import HfHubHTTPError
+from transformers import TrainingArguments
 
 from hf_alignmlm import __version__, minienglish
 from hf_alignmlm.arguments import RESULTS_FILE, one_line_errors
@@ -21,12 +30,16 @@ from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.transfer import TASK_NAMES, markdown_table, read_results
 
 CARD_FILE = "README.md"
+# What a built dataset keeps of itself, in the folder of each configuration.
+BUILD_FILE = "build.json"
 # What a reader needs; no optimizer, no pickle, no checkpoints on the way.
 RELEASED = (
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
-    *("dictionary.json", "language.json", RESULTS_FILE, CARD_FILE),
+    *("dictionary.json", "language.json", RESULTS_FILE),
 )
-NOT_RELEASED = "*This card was rendered from a local run; the model is not on the Hub yet.*\n\n"
+NOT_RELEASED = (
+    "*This card was rendered from local files; what it describes is not on the Hub yet.*\n\n"
+)
 CITATION = """```bibtex
 @article{tang2022alignmlm,
   title   = {{ALIGN-MLM}: Word Embedding Alignment is Crucial for Multilingual Pre-training},
@@ -45,7 +58,7 @@ OBJECTIVE_NAMES = {
 
 
 def describe_language(language: SyntheticLanguage) -> str:
-    """What a language is, in a sentence, and one sentence of it beside its original."""
+    """What a language is, in a sentence."""
     parts = []
     if language.mapped_share:
         share = (
@@ -57,22 +70,23 @@ def describe_language(language: SyntheticLanguage) -> str:
         parts.append(
             ORDERS.get(order, f"nouns' and verbs' dependents in the order of `{superstrate}`")
         )
-    example = minienglish.sentence(5)
-    derived = language.derive(example.words, tree=example, index=5)
-    return (
-        f"`{language.name}` is English with {'; '.join(parts)} (seed {language.seed}).\n\n"
-        f"- original: {' '.join(example.words)}\n- derived: {' '.join(derived)}"
-    )
+    return f"`{language.name}` is English with {'; '.join(parts)} (seed {language.seed})."
+
+
+def _example(language: SyntheticLanguage) -> str:
+    sentence = minienglish.sentence(5)
+    derived = language.derive(sentence.words, tree=sentence, index=5)
+    return f"- original: {' '.join(sentence.words)}\n- derived: {' '.join(derived)}"
 
 
 def corpus_name(arguments: dict[str, Any]) -> str:
     """What a run was trained on, without the paths of the machine that trained it."""
     if arguments.get("train_file"):
         return ", ".join(f"`{Path(path).name}`" for path in arguments["train_file"])
-    if arguments.get("dataset_name"):
-        return (
-            f"`{arguments['dataset_name']}` ({arguments.get('dataset_config_name') or 'default'})"
-        )
+    for name in ("dataset", "source"):
+        if arguments.get(f"{name}_name"):
+            config = arguments.get(f"{name}_config_name") or "default"
+            return f"`{arguments[f'{name}_name']}` ({config})"
     return "the embedded corpus, a seeded grammar of English"
 
 
@@ -171,9 +185,7 @@ MEASURES = {
 SCORES = ("source", "bz", "bs", "transfer_gap")
 
 
-def _transfer_section(tasks: Sequence[dict[str, Any]]) -> str:
-    if not tasks:
-        return ""
+def _score_table(tasks: Sequence[dict[str, Any]]) -> str:
     header = ["task", "metric", "source", "zero-shot BZ", "supervised BS", "gap", "seeds"]
     rows = [
         [
@@ -184,20 +196,22 @@ def _transfer_section(tasks: Sequence[dict[str, Any]]) -> str:
         ]
         for t in tasks
     ]
-    return f"## Transfer\n\n{markdown_table(header, rows)}\n"
+    return markdown_table(header, rows)
 
 
 def model_card(
     run: str | Path, *, repo_id: str | None = None, transfer: str | Path | None = None
 ) -> ModelCard:
-    """The card of a pre-training run, from its own files; `transfer` is a folder of task runs.
+    """The card of a run, from its own files; `transfer` is a folder of a pre-training's task runs.
 
     Raises `ValueError` or `FileNotFoundError` for a folder that holds no finished run.
     """
     run = Path(run)
     results = read_json(run / RESULTS_FILE)
+    if "task" in results:
+        return _task_card(run, results, repo_id)
     if "train_steps" not in results:
-        raise ValueError(f"{run / RESULTS_FILE} is not of a pre-training run")
+        raise ValueError(f"{run / RESULTS_FILE} is of no run of ours")
     arguments, config = results["arguments"], read_json(run / "config.json")
     tasks = [
         result
@@ -216,6 +230,7 @@ def model_card(
         eval_results=_eval_results(tasks) or None,
     )
     measures = [[label, _number(results.get(k), digits)] for label, (k, digits) in MEASURES.items()]
+    language = SyntheticLanguage.from_pretrained(run)
     body = MODEL_CARD.format(
         name=name,
         note="" if repo_id else NOT_RELEASED,
@@ -224,7 +239,7 @@ def model_card(
         language=results["language"],
         types=LANGUAGE_TYPES if config.get("language_embeddings") else "",
         version=__version__,
-        definition=describe_language(SyntheticLanguage.from_pretrained(run)),
+        definition=f"{describe_language(language)}\n\n{_example(language)}",
         corpus=corpus_name(arguments),
         tokens=f"{results['train_tokens']:,}",
         steps=f"{results['train_steps']:,}",
@@ -235,18 +250,199 @@ def model_card(
         fraction=arguments["dictionary_fraction"],
         results_file=RESULTS_FILE,
         measures=markdown_table(["measure", "value"], measures),
-        transfer=_transfer_section(tasks),
+        transfer=f"## Transfer\n\n{_score_table(tasks)}\n" if tasks else "",
         citation=CITATION,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 
 
+TASK_CARD = """# {name}
+
+{note}A bilingual BERT fine-tuned for {task} on English, to see what transfers to `{language}`, its
+synthetic twin, which it never saw labelled.
+
+## Use
+
+```python
+from transformers import AutoTokenizer, {auto}
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = {auto}.from_pretrained("{name}")
+```
+
+## The derived language
+
+{definition}
+
+## Training
+
+Fine-tuned from `{base}` ({objective}) on {corpus}: {rows} rows, fine-tuning seed {seed}. All
+arguments and versions stand in `{results_file}`.
+
+## Transfer
+
+In percent, over {seeds} fine-tuning seed(s). This is the model fine-tuned on the original language
+with the first of them.
+
+{scores}
+## Limits
+
+A small model of a synthetic pair: for research on transfer, not for applications.
+
+## Citation
+
+{citation}
+"""
+DATASET_CARD = """# {name}
+
+{note}English beside synthetic twins of it, to study what makes multilingual encoders transfer. Each
+twin is a configuration: {kind}.
+
+## Use
+
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("{name}", "{first}")
+```
+
+## Configurations
+
+{rows}
+{languages}
+
+## Source
+
+Made from {source} by hf_alignmlm {version}; the options and digests of files and code stand in each
+configuration's `{build_file}`.
+
+## Limits
+
+The twins are derived by rule: what the original holds of errors and bias, they hold as well. Text
+in the derived script exists only where this library derives it.
+
+## Licence
+
+That of the original text, as its owner gives it: {license}.
+
+## Citation
+
+{citation}
+"""
+KINDS = {
+    "corpus": "a row a sentence, `original` and `derived`, words apart by spaces",
+    "pos": "parts of speech, `tokens` and `upos`, with `derived_tokens` and `derived_upos` beside",
+    "ner": "entities, `tokens` and `ner_tags`, with `derived_tokens` and `derived_ner_tags` beside",
+    "nli": "inference, `premise`, `hypothesis` and `label`, with `derived_premise` and "
+    "`derived_hypothesis` beside",
+}
+CATEGORIES = {
+    "corpus": ["fill-mask", "translation"],
+    "pos": ["token-classification"],
+    "ner": ["token-classification"],
+    "nli": ["text-classification"],
+}
+
+
+def _task_card(run: Path, results: dict[str, Any], repo_id: str | None) -> ModelCard:
+    name, arguments, task = repo_id or run.name, results["arguments"], results["task"]
+    nli = task == "nli"
+    data = ModelCardData(
+        language="en",
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag=CATEGORIES[task][0],
+        tags=["hf_alignmlm", "multilingual", "arxiv:2211.08547"],
+        model_name=name,
+        eval_results=_eval_results([results]),
+    )
+    language = SyntheticLanguage.from_pretrained(run)
+    body = TASK_CARD.format(
+        name=name,
+        note="" if repo_id else NOT_RELEASED,
+        task=TASK_NAMES[task],
+        language=language.name,
+        auto=f"AutoModelFor{'Sequence' if nli else 'Token'}Classification",
+        definition=f"{describe_language(language)}\n\n{_example(language)}",
+        base=Path(arguments["model_name_or_path"]).name,
+        objective=OBJECTIVE_NAMES.get(results.get("objective") or "", "objective unknown"),
+        corpus=corpus_name(arguments),
+        rows=f"{results['n_train']:,}",
+        seed=results["seeds"][0],
+        seeds=len(results["seeds"]),
+        results_file=RESULTS_FILE,
+        scores=_score_table([results]),
+        citation=CITATION,
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
+def read_builds(folder: str | Path) -> dict[str, Any]:
+    """What lies built in a folder, by configuration."""
+    return {p.parent.name: read_json(p) for p in sorted(Path(folder).glob(f"[!.]*/{BUILD_FILE}"))}
+
+
+def dataset_card(builds: dict[str, Any], name: str, *, released: bool = False) -> DatasetCard:
+    """The card of a built dataset, whose `configs` let `load_dataset` find its files."""
+    if not builds:
+        return DatasetCard("")
+    first = next(iter(builds.values()))
+    kind, options = first["kind"], first["options"]
+    files = [
+        {"split": split, "path": f"{config}/{kind}-{split}*.parquet"}
+        for config, build in builds.items()
+        for split in build["splits"]
+    ]
+    data = DatasetCardData(
+        language="en",
+        license=first["license"],
+        task_categories=CATEGORIES[kind],
+        tags=["hf_alignmlm", "multilingual", "synthetic", "arxiv:2211.08547"],
+        pretty_name=name,
+        configs=[
+            {
+                "config_name": config,
+                "data_files": [f for f in files if f["path"].startswith(f"{config}/")],
+            }
+            for config in builds
+        ],
+    )
+    languages = [
+        f"{describe_language(SyntheticLanguage(**build['language']))}\n\n"
+        + "\n".join(
+            f"- {c}: {v if isinstance(v, str | int) else ' '.join(v)}" for c, v in row.items()
+        )
+        for build in builds.values()
+        for row in [build["example"]]
+    ]
+    rows = [
+        [f"`{config}`", split, f"{count:,}"]
+        for config, build in builds.items()
+        for split, count in build["splits"].items()
+    ]
+    body = DATASET_CARD.format(
+        name=name,
+        note="" if released else NOT_RELEASED,
+        kind=KINDS[kind],
+        first=next(iter(builds)),
+        rows=markdown_table(["configuration", "split", "rows"], rows),
+        languages="\n\n".join(languages),
+        source=corpus_name(options),
+        version=first["versions"]["hf-alignmlm"],
+        build_file=BUILD_FILE,
+        license=first["license"],
+        citation=CITATION,
+    )
+    return DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
 def push_folder(
     folder: str | Path,
-    repo_id: str,
+    repo_id: str | None,
     *,
     repo_type: str,
     files: Sequence[str],
+    card: str,
     private: bool | None = None,
     token: str | None = None,
     dry_run: bool = False,
@@ -256,20 +452,25 @@ def push_folder(
     `dry_run` lists them with their sizes. A push can be repeated: what the Hub has is not sent
     again.
     """
+    if not repo_id:
+        raise ValueError("name the repository with --repo_id")
     folder = Path(folder)
     present = [name for name in files if (folder / name).exists()]
     for name in present:
         print(f"{(folder / name).stat().st_size:>12,}  {name}")
+    print(f"{len(card.encode()):>12,}  {CARD_FILE}")
     if dry_run:
-        print(f"{len(present)} files would go to {repo_type} {repo_id}")
+        print(f"{len(present) + 1} files would go to {repo_type} {repo_id}")
         return
     api = HfApi(token=token)
     try:
         repo_id = api.create_repo(
             repo_id, repo_type=repo_type, private=private, exist_ok=True
         ).repo_id
-        commit = api.upload_folder(
-            folder_path=folder, repo_id=repo_id, repo_type=repo_type, allow_patterns=present
+        operations = [CommitOperationAdd(name, folder / name) for name in present]
+        operations.append(CommitOperationAdd(CARD_FILE, card.encode()))
+        commit = api.create_commit(
+            repo_id, operations, repo_type=repo_type, commit_message="Upload with hf_alignmlm"
         )
     except (HfHubHTTPError, OSError, RuntimeError) as error:
         raise ValueError(
@@ -280,25 +481,43 @@ def push_folder(
 
 def push_model(
     run: str | Path,
-    repo_id: str,
+    repo_id: str | None,
     *,
     transfer: str | Path | None = None,
     private: bool | None = None,
     token: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Write the card of a run and push what a reader needs of it."""
+    """Push what a reader needs of a run, and its card."""
     card = model_card(run, repo_id=repo_id, transfer=transfer)
-    write_text(Path(run) / CARD_FILE, str(card))
     push_folder(
         run,
         repo_id,
         repo_type="model",
         files=RELEASED,
+        card=str(card),
         private=private,
         token=token,
         dry_run=dry_run,
     )
+
+
+def push_run(args: TrainingArguments) -> None:
+    """Push a run as the library's own options say: `--hub_model_id` and those beside it."""
+    folder = str(args.output_dir)
+    push_model(
+        folder,
+        args.hub_model_id or Path(folder).name,
+        private=args.hub_private_repo,
+        token=args.hub_token,
+    )
+
+
+def add_push_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a push, the same for models and datasets."""
+    parser.add_argument("--repo_id", help="push: where to, as me/name")
+    parser.add_argument("--private", action="store_true", default=None, help="push: a private repo")
+    parser.add_argument("--dry_run", action="store_true", help="push: list files and sizes only")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -308,14 +527,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", help="a finished run of run_pretraining.py")
     parser.add_argument("--transfer", help="a folder of task runs, for the transfer results")
     parser.add_argument("--output", help="write: the card's file; default: the run's README.md")
-    parser.add_argument("--repo_id", help="push: where to")
-    parser.add_argument("--private", action="store_true", default=None, help="push: a private repo")
-    parser.add_argument("--dry_run", action="store_true", help="push: list files and sizes only")
+    add_push_options(parser)
     args = parser.parse_args(argv)
     with one_line_errors():
         if args.command == "push":
-            if not args.repo_id:
-                raise ValueError("name the repository with --repo_id")
             push_model(
                 args.run,
                 args.repo_id,

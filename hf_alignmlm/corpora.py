@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,7 +46,7 @@ FORMATS = {
     ".parquet": "parquet",
     ".txt": "text",
 }
-TEXT_COLUMNS = ("text", "sentence")
+TEXT_COLUMNS = ("text", "sentence", "original")
 WORD_COLUMNS = ("words", "tokens")
 TREE_COLUMNS = ("upos", "heads", "deprels")
 EMBEDDED_SENTENCES = {"train": 60_000, "validation": 2_000, "test": 2_000}
@@ -254,7 +254,8 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
     return interleave_datasets(streams, stopping_strategy="all_exhausted_without_replacement")
 
 
-def _text(row: dict[str, Any]) -> str:
+def row_text(row: dict[str, Any]) -> str:
+    """A row as plain text, whether it holds text or words."""
     return row.get("text") or " ".join(row.get("words") or [])
 
 
@@ -263,20 +264,23 @@ def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[st
     for corpus in corpora:
         rows = _first(corpus, limit) if isinstance(corpus, IterableDataset) else corpus
         for row in rows:
-            yield _text(row)
+            yield row_text(row)
 
 
 def sentences(
-    row: dict[str, Any], index: int, encoder: WordEncoder, split_language: str = "en"
+    row: dict[str, Any], index: int, split: Callable[[str], list[str]], language: str = "en"
 ) -> Iterator[tuple[list[str], Any, int]]:
-    """The sentences of one row: words, tree (or None) and the index that seeds their order."""
+    """The sentences of one row: words, tree (or None) and the index that seeds their order.
+
+    `split` gives a text's words, `language` (ISO 639) is that of the rules for sentences' ends.
+    """
     if row.get("words") is not None:
         has_tree = row.get("heads") is not None and None not in row["heads"]
         tree = SimpleNamespace(**{c: row[c] for c in TREE_COLUMNS}) if has_tree else None
         yield row["words"], tree, index * SENTENCES_PER_LINE
-    elif text := _text(row).strip():
-        for number, sentence in enumerate(sentencex.segment(split_language, text)):
-            if words := encoder.words(sentence):
+    elif text := row_text(row).strip():
+        for number, sentence in enumerate(sentencex.segment(language, text)):
+            if words := split(sentence):
                 yield words, None, index * SENTENCES_PER_LINE + number
 
 
@@ -307,7 +311,7 @@ def _tokenize(
     rows: dict[str, list[Any]] = {name: [] for name in TOKENIZED}
     for position, row_index in enumerate(indices):
         row = {name: values[position] for name, values in batch.items()}
-        if language.uses_derived_script(_text(row)):
+        if language.uses_derived_script(row_text(row)):
             # A row without tokens stands for a skipped line, to be counted.
             sentence_rows: Iterable[Any] = [([], [], [], [], -1 - row_index)]
         else:
@@ -321,7 +325,7 @@ def _tokenize(
 def _sentence_rows(
     row: dict[str, Any], row_index: int, encoder: WordEncoder, language: SyntheticLanguage
 ) -> Iterator[tuple[list[int], list[int], list[int], list[int], int]]:
-    for words, tree, index in sentences(row, row_index, encoder):
+    for words, tree, index in sentences(row, row_index, encoder.words):
         order = language.order(words, tree=tree, index=index)
         original, derived, pieces = encoder.encode(words, order)
         yield original, derived, pieces, order, index
@@ -383,3 +387,10 @@ def tokenize_corpus(
             + (": all of its lines use the derived script" if len(skipped) else "")
         )
     return tokenized
+
+
+if __name__ == "__main__":
+    # The command wires rooms, as the scripts do.
+    from hf_alignmlm.builders import main
+
+    main()

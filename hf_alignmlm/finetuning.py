@@ -38,6 +38,7 @@ from hf_alignmlm.arguments import (
     peek,
     versions,
 )
+from hf_alignmlm.cards import push_run
 from hf_alignmlm.files import read_json, write_json
 from hf_alignmlm.languages import LANGUAGE_FILE, SyntheticLanguage
 from hf_alignmlm.sizes import SIZES, size_of
@@ -312,6 +313,8 @@ def prepare(argv: Sequence[str] | None, tasks: Sequence[str]) -> tuple[Experimen
     task.task_name = task.task_name or (tasks[0] if len(tasks) == 1 else "")
     if task.task_name not in tasks:
         raise ValueError(f"unknown task_name {task.task_name!r}: known are {', '.join(tasks)}")
+    # The library would push under a card of its own.
+    push, args.push_to_hub = args.push_to_hub, False
     overwrite = args.overwrite_output_dir
     if check_output_dir(args.output_dir, arguments, overwrite=overwrite):
         print(f"{args.output_dir} holds this run, finished: see {RESULTS_FILE} in it")
@@ -331,7 +334,7 @@ def prepare(argv: Sequence[str] | None, tasks: Sequence[str]) -> tuple[Experimen
     limits = dict.fromkeys(SPLITS, task.max_eval_samples) | {"train": task.max_train_samples}
     data = read_task(
         task.task_name,
-        WordEncoder(tokenizer, language),
+        WordEncoder(tokenizer, language).words,
         files={split: path for split, path in files.items() if path},
         dataset_name=task.dataset_name,
         dataset_config_name=task.dataset_config_name,
@@ -350,7 +353,8 @@ def prepare(argv: Sequence[str] | None, tasks: Sequence[str]) -> tuple[Experimen
         embedding_rows=rows,
     )
     claim_output_dir(args.output_dir, arguments, overwrite=overwrite)
-    return experiment, (task, arguments)
+    language.save_pretrained(args.output_dir)
+    return experiment, (task, arguments, push)
 
 
 def main(argv: Sequence[str] | None, tasks: Sequence[str]) -> None:
@@ -359,7 +363,7 @@ def main(argv: Sequence[str] | None, tasks: Sequence[str]) -> None:
         prepared = prepare(argv, tasks)
     if prepared is None:
         return
-    experiment, (task, arguments) = prepared
+    experiment, (task, arguments, push) = prepared
     start = time.perf_counter()
     results = experiment.run(task.seeds, skip_supervised=task.skip_supervised)
     beside = Path(task.model_name_or_path) / RESULTS_FILE
@@ -382,3 +386,6 @@ def main(argv: Sequence[str] | None, tasks: Sequence[str]) -> None:
         f"{experiment.task} on {experiment.language.name}, {results['metric']}: {shown}; "
         f"{RESULTS_FILE} in {experiment.args.output_dir}"
     )
+    if push:
+        with one_line_errors():
+            push_run(experiment.args)

@@ -41,10 +41,10 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A tokenised premise and hypothesis with their "entailment", "neutral" or "contradiction"."""
+    """A premise and a hypothesis with their "entailment", "neutral" or "contradiction"."""
 
-    premise: tuple[str, ...]
-    hypothesis: tuple[str, ...]
+    premise: Sentence
+    hypothesis: Sentence
     label: str
 
 
@@ -430,7 +430,7 @@ def _make_pair(writer: _Writer) -> Pair:
     sides = writer.modified(label) if writer.coin() else writer.believed(label)
     # Active and passive say the same, so voice is free on either side.
     voiced = (side._replace(passive=bool(side.object) and writer.coin(0.3)) for side in sides)
-    premise, hypothesis = (_linearise(_build(side)).words for side in voiced)
+    premise, hypothesis = (_linearise(_build(side)) for side in voiced)
     return Pair(premise, hypothesis, label)
 
 

@@ -6,8 +6,9 @@ import math
 import statistics
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -122,16 +123,16 @@ def _tagging_row(raw: dict[str, Any], task: str, where: str) -> Row | None:
         raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
     if not all(isinstance(tag, str) for tag in tags):
         raise ValueError(f"{where}: tags must be strings, or classes with names")
-    trees = [_Tree(raw)] if all(raw.get(name) is not None for name in TREE) else [None]
-    return Row([words], iob2(tags) if task == "ner" else tags, trees) if words else None
+    return Row([words], iob2(tags) if task == "ner" else tags, [_tree(raw)]) if words else None
 
 
-class _Tree:
-    def __init__(self, raw: dict[str, Any], prefix: str = ""):
-        self.heads, self.deprels, self.upos = (raw[prefix + name] for name in TREE)
+def _tree(raw: dict[str, Any], prefix: str = "") -> Any:
+    tree = {name: raw.get(prefix + name) for name in TREE}
+    known = all(values is not None and None not in values for values in tree.values())
+    return SimpleNamespace(**tree) if known else None
 
 
-def _nli_row(raw: dict[str, Any], encoder: WordEncoder, where: str) -> Row | None:
+def _nli_row(raw: dict[str, Any], split: Callable[[str], list[str]], where: str) -> Row | None:
     texts = [_first_of(raw, (name,), where) for name in ("premise", "hypothesis")]
     label = _first_of(raw, ("label",), where)
     if isinstance(label, int):
@@ -140,14 +141,20 @@ def _nli_row(raw: dict[str, Any], encoder: WordEncoder, where: str) -> Row | Non
         if not 0 <= label < len(NLI_LABELS):
             raise ValueError(f"{where}: label {label} is not one of 0, 1, 2")
         label = NLI_LABELS[label]
-    words = [encoder.words(text) if isinstance(text, str) else list(text) for text in texts]
-    return Row(words, [label], [None, None]) if all(words) else None
+    words = [split(text) if isinstance(text, str) else list(text) for text in texts]
+    trees = [_tree(raw, "premise_"), _tree(raw, "hypothesis_")]
+    return Row(words, [label], trees) if all(words) else None
 
 
 def _embedded(task: str, split: str) -> Iterator[dict[str, Any]]:
     if task == "nli":
         for pair in minienglish.pairs(EMBEDDED_ROWS[split], split=f"task-{split}"):
-            yield {"premise": pair.premise, "hypothesis": pair.hypothesis, "label": pair.label}
+            row: dict[str, Any] = {"label": pair.label}
+            for part in ("premise", "hypothesis"):
+                sentence = getattr(pair, part)
+                row[part] = sentence.words
+                row |= {f"{part}_{name}": getattr(sentence, name) for name in TREE}
+            yield row
         return
     for s in minienglish.sentences(EMBEDDED_ROWS[split], split=f"task-{split}"):
         tree = {"heads": s.heads, "deprels": s.deprels, "upos": s.upos}
@@ -156,7 +163,7 @@ def _embedded(task: str, split: str) -> Iterator[dict[str, Any]]:
 
 def read_task(
     task: str,
-    encoder: WordEncoder,
+    split_words: Callable[[str], list[str]],
     *,
     files: dict[str, str] | None = None,
     dataset_name: str | None = None,
@@ -167,7 +174,9 @@ def read_task(
     """The rows of train, validation and test, from files, the Hub or, with neither, the grammar.
 
     Tagging: CoNLL-U, JSON lines or parquet with `tokens` and tags, or columns (IOB1 or IOB2); NLI:
-    `premise`, `hypothesis` and `label`. Sentences without a word are skipped and counted; a file
+    `premise`, `hypothesis` and `label`, texts (whose words `split_words` gives) or words. Trees,
+    for languages that need them, are `heads`, `deprels` and `upos`, in NLI with `premise_` and
+    `hypothesis_` before them. Sentences without a word are skipped and counted; a file
     whose rows do not fit is a `ValueError` that names the row. The test sets of
     `natural_languages`, other configurations of the dataset, come as splits of their names.
     """
@@ -193,7 +202,7 @@ def read_task(
             if limit is not None and number > limit:
                 break
             where = f"{files.get(split, dataset_name or 'embedded')}, {split} row {number}"
-            make = _nli_row(values, encoder, where) if task == "nli" else None
+            make = _nli_row(values, split_words, where) if task == "nli" else None
             row = make if task == "nli" else _tagging_row(values, task, where)
             empty += row is None
             rows[split] += [row] if row is not None else []

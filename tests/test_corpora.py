@@ -348,24 +348,24 @@ def test_texts_of_a_stream_are_limited_and_of_a_table_are_not():
 
 def test_a_line_is_split_into_sentences_and_these_into_the_tokenizers_words(double, language):
     row = {"text": "  Mr. Smith doesn't know.  Who does?\t"}
-    found = list(sentences(row, 3, WordEncoder(double, language)))
+    found = list(sentences(row, 3, WordEncoder(double, language).words))
     assert [words for words, _, _ in found] == [
         ["Mr", ".", "Smith", "doesn", "'", "t", "know", "."],
         ["Who", "does", "?"],
     ]
     assert [index for _, _, index in found] == [3 * SENTENCES_PER_LINE, 3 * SENTENCES_PER_LINE + 1]
-    assert list(sentences({"text": " \t"}, 3, WordEncoder(double, language))) == []
+    assert list(sentences({"text": " \t"}, 3, WordEncoder(double, language).words)) == []
 
 
 def test_words_keep_their_sentence_and_their_tree(double, language):
     row = {"words": ["A.", "b", "?", "c"], "upos": None, "heads": None, "deprels": None}
-    assert list(sentences(row, 2, WordEncoder(double, language))) == [
+    assert list(sentences(row, 2, WordEncoder(double, language).words)) == [
         (row["words"], None, 2 * SENTENCES_PER_LINE)
     ]
-    (_, tree, _), *_ = sentences({"words": WORDS[0], **TREE}, 0, WordEncoder(double, language))
+    (_, tree, _), *_ = sentences({"words": WORDS[0], **TREE}, 0, WordEncoder(double, language).words)
     assert vars(tree) == TREE
     partial = {"words": WORDS[0], **TREE, "heads": [2, None, 0, 3]}
-    (_, tree, _), *_ = sentences(partial, 0, WordEncoder(double, language))
+    (_, tree, _), *_ = sentences(partial, 0, WordEncoder(double, language).words)
     assert tree is None
 
 
@@ -383,7 +383,7 @@ def test_a_row_is_a_sentence_in_both_languages(embedded, double, language):
     rows = tokenize_corpus(Dataset.from_dict({"text": lines}), double, language)
     encoder, row = WordEncoder(double, language), iter(rows)
     for number, line in enumerate(lines):
-        for words, _, index in sentences({"text": line}, number, encoder):
+        for words, _, index in sentences({"text": line}, number, encoder.words):
             found, order = next(row), language.order(words, index=index)
             derived = " ".join(language.derive(words, index=index))
             assert (found["index"], found["order"]) == (index, order)

@@ -114,7 +114,7 @@ def test_every_format_gives_the_same_rows(tmp_path, encoder):
         write(tmp_path / "d.jsonl.gz", rows),
     ]
     for path in paths:
-        data = read_task("ner", encoder, files={"train": path, "test": path})
+        data = read_task("ner", encoder.words, files={"train": path, "test": path})
         assert [(r.words, r.tags) for r in data.rows["train"]] == [([tokens], tags)]
 
 
@@ -132,13 +132,13 @@ def test_every_format_gives_the_same_rows(tmp_path, encoder):
 def test_rows_that_do_not_fit_are_refused(tmp_path, encoder, rows, task, message):
     path = write(tmp_path / "a.jsonl", json_lines(*rows))
     with pytest.raises(ValueError, match=message):
-        read_task(task, encoder, files={"train": path, "test": path})
+        read_task(task, encoder.words, files={"train": path, "test": path})
 
 
 def test_empty_sentences_are_skipped_and_counted(tmp_path, encoder):
     full, empty = {"tokens": ["a"], "ner_tags": ["O"]}, {"tokens": [], "ner_tags": []}
     path = write(tmp_path / "a.jsonl", json_lines(full, empty, full))
-    data = read_task("ner", encoder, files={"train": path, "test": path})
+    data = read_task("ner", encoder.words, files={"train": path, "test": path})
     assert len(data.rows["train"]) == 2
     assert data.empty_sentences == 2
 
@@ -213,7 +213,7 @@ def test_majority_baseline_takes_tags_from_training():
 
 def test_wikiann_entities_survive_inversion(data_folder, encoder):
     path = str(data_folder / "wikiann" / "train.jsonl.gz")
-    rows = read_task("ner", encoder, files={"train": path, "test": path}).rows["train"]
+    rows = read_task("ner", encoder.words, files={"train": path, "test": path}).rows["train"]
     language = SyntheticLanguage.from_name("inv")
     split = 0
     for index, row in enumerate(rows):
@@ -250,6 +250,6 @@ def test_a_datasets_classes_become_names_and_other_languages_come_along(tmp_path
             card += f"  - split: {split}\n    path: {config}/{split}.parquet\n"
     (tmp_path / "README.md").write_text(card + "---\n")
     options = {"dataset_name": str(tmp_path), "dataset_config_name": "en"}
-    data = read_task("nli", encoder, natural_languages=["fr"], **options)
+    data = read_task("nli", encoder.words, natural_languages=["fr"], **options)
     assert set(data.rows) == {*splits, "fr"}
     assert [row.tags for row in data.rows["fr"]] == [["contradiction"]]

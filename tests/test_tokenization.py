@@ -155,7 +155,7 @@ def book_tokenizer(books):
 def book_sentences(books, tokenizer):
     encoder = WordEncoder(tokenizer, SyntheticLanguage("inv"))
     for number, line in enumerate(books):
-        for words, _, index in sentences({"text": line}, number, encoder):
+        for words, _, index in sentences({"text": line}, number, encoder.words):
             yield words, index
 
 
