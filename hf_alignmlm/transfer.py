@@ -2,7 +2,8 @@
 
     python -m hf_alignmlm.transfer runs/ --output_dir report/
 
-reads every `all_results.json` below a folder. Sources: ALIGN-MLM (arXiv 2211.08547), tables 1 to 3.
+reads every `all_results.json` below a folder, or the results files of a reproduction. Sources:
+ALIGN-MLM (arXiv 2211.08547), tables 1 to 3.
 """
 
 from __future__ import annotations
@@ -84,11 +85,22 @@ def paper_cells() -> dict[tuple[str, str, str], Cell]:
 
 
 def read_results(folder: str | Path) -> list[dict[str, Any]]:
-    """Every results file below a folder, with its place as `folder`; none is a `ValueError`."""
-    paths = sorted(Path(folder).rglob(RESULTS_FILE))
+    """Every results file below a folder, with its place as `folder`; none is a `ValueError`.
+
+    A folder of a reproduction's results has them as `results/NAME.json`, without the runs.
+    """
+    root = Path(folder)
+    paths = sorted(root.rglob(RESULTS_FILE)) or sorted(root.rglob("results/*.json"))
     if not paths:
         raise ValueError(f"{folder} has no {RESULTS_FILE} below it: name a folder of runs")
-    return [read_json(path) | {"folder": path.parent} for path in paths]
+    results = {path: read_json(path) | {"folder": path.parent} for path in paths}
+    for path, result in results.items():
+        # A task run was made with the dictionary of its checkpoint, if that lies here too.
+        model = result.get("arguments", {}).get("model_name_or_path")
+        beside = results.get(path.parent.with_name(Path(model).name) / path.name) if model else None
+        made = (beside or result).get("arguments", {}).get("dictionary_fraction", 1.0)
+        result.setdefault("dictionary_fraction", made)
+    return list(results.values())
 
 
 def cells_of(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str, str], Cell]:
@@ -97,7 +109,10 @@ def cells_of(results: Iterable[dict[str, Any]]) -> dict[tuple[str, str, str], Ce
     for result in results:
         if result.get("task") not in TASK_NAMES:
             continue
-        cell = Cell(result.get("objective") or "other", result["language"], result["task"])
+        objective, share = result.get("objective") or "other", result.get("dictionary_fraction", 1)
+        # Another dictionary is another cell, not another seed.
+        label = objective if share == 1 else f"{objective}, {share:.0%} of the pairs"
+        cell = Cell(label, result["language"], result["task"])
         cell = cells.setdefault(cell.key, cell)
         cell.bz += result["bz_by_seed"]
         cell.bs += result.get("bs_by_seed") or []
@@ -231,10 +246,14 @@ def pretraining_table(results: Iterable[dict[str, Any]]) -> str:
             )
         ]
         shown = ["–" if n is None else f"{n:.1f}" for n in numbers]
-        rows.append([result["objective"], result["language"], f"{result['train_steps']:,}", *shown])
+        share = f"{result.get('dictionary_fraction', 1):.0%}"
+        made = [str(result.get("seed", "–")), share, f"{result['train_steps']:,}"]
+        rows.append([result["objective"], result["language"], *made, *shown])
     header = [
         "objective",
         "language",
+        "seed",
+        "dictionary",
         "steps",
         "alignment P@1",
         "held out",
@@ -324,9 +343,10 @@ def plot_losses(results: Iterable[dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(7.6, 3.0))
     for result in results:
         state = Path(result["folder"]) / "trainer_state.json"
-        if "train_steps" not in result or not state.exists():
+        history = result.get("history")
+        if "train_steps" not in result or not (history or state.exists()):
             continue
-        history = read_json(state)["log_history"]
+        history = history or read_json(state)["log_history"]
         for axis, part in zip(axes, ("mlm_loss", "alignment_loss"), strict=True):
             points = [(entry["step"], entry[part]) for entry in history if part in entry]
             if points:
@@ -352,9 +372,15 @@ def plot_losses(results: Iterable[dict[str, Any]], path: Path) -> None:
 
 def report(folder: str | Path, output_dir: str | Path) -> str:
     """Write tables and figures of all runs below `folder`; the text of `transfer.md`."""
-    results, output = read_results(folder), Path(output_dir)
+    text = "\n".join(["# Transfer report\n", *sections(read_results(folder), Path(output_dir))])
+    write_text(Path(output_dir) / "transfer.md", text)
+    return text
+
+
+def sections(results: Sequence[dict[str, Any]], output: Path) -> list[str]:
+    """The report's paragraphs, on pre-training and on transfer; figures and the CSV to `output`."""
     cells = cells_of(results)
-    parts = ["# Transfer report\n"]
+    parts = []
     if any("train_steps" in result for result in results):
         plot_losses(results, output / "pretraining_loss.png")
         parts += [
@@ -380,9 +406,7 @@ def report(folder: str | Path, output_dir: str | Path) -> str:
         listed = ", ".join("/".join(key) for key in missing) or "none"
         parts += [f"Missing cells of this grid: {listed}.\n"]
         _write_csv(ordered, output / "transfer.csv")
-    text = "\n".join(parts)
-    write_text(output / "transfer.md", text)
-    return text
+    return parts
 
 
 def _write_csv(cells: Sequence[Cell], path: Path) -> None:
