@@ -127,6 +127,8 @@ class _Builder(datasets.ArrowBasedBuilder):
     def _generators(self, splits: dict[str, Any]) -> list[datasets.SplitGenerator]:
         generators = []
         for name, rows in splits.items():
+            # Text without the trees that a language needs fails here, before any work.
+            self._deriver(name, self.config.language())(rows, range(1))
             step = max(ROWS, -(-len(rows) // PARTS))
             parts = [(i, min(i + step, len(rows))) for i in range(0, len(rows), step)]
             arguments = {"name": name, "rows": rows, "parts": parts}
@@ -340,8 +342,19 @@ def _build_one(
     builder: _Builder, target: Path, wanted: dict[str, Any], arguments: BuildArguments
 ) -> None:
     scratch = target.parent / ".partial"
-    partial = scratch / target.name
-    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        _write(builder, scratch / target.name, wanted, arguments)
+        shutil.rmtree(target, ignore_errors=True)
+        (scratch / target.name).rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    rows = (f"{s} {i.num_examples:,} rows" for s, i in (builder.info.splits or {}).items())
+    print(f"{target}: {', '.join(rows)}", flush=True)
+
+
+def _write(
+    builder: _Builder, partial: Path, wanted: dict[str, Any], arguments: BuildArguments
+) -> None:
     builder.download_and_prepare(
         str(partial), file_format="parquet", num_proc=arguments.num_proc, max_shard_size="200MB"
     )
@@ -358,13 +371,6 @@ def _build_one(
             "license": arguments.license,
             "versions": versions(),
         },
-    )
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
-    shutil.rmtree(scratch)
-    print(
-        f"{target}: " + ", ".join(f"{s} {i.num_examples:,} rows" for s, i in splits.items()),
-        flush=True,
     )
 
 

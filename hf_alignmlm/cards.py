@@ -66,9 +66,10 @@ def describe_language(language: SyntheticLanguage) -> str:
         )
         parts.append(f"{share} in a script of their own")
     for order in language.orders:
-        superstrate = order.removeprefix("syn-")
+        superstrate, _, best = order.removeprefix("syn-").partition("-")
+        drawn = "most likely order" if best else "order, drawn for each sentence,"
         parts.append(
-            ORDERS.get(order, f"nouns' and verbs' dependents in the order of `{superstrate}`")
+            ORDERS.get(order, f"nouns' and verbs' dependents in the {drawn} of `{superstrate}`")
         )
     return f"`{language.name}` is English with {'; '.join(parts)} (seed {language.seed})."
 

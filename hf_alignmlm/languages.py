@@ -27,7 +27,8 @@ LANGUAGE_FILE = "language.json"
 FINAL_MARKS = frozenset(".!?")
 # A second language that comes with a text of its own: nothing is derived.
 NATURAL = "natural"
-SYNTAX = tuple(f"syn-{name}" for name in WORD_ORDERS)
+# Each superstrate's order, drawn for every sentence anew, or always the most likely one.
+SYNTAX = tuple(f"syn-{name}{best}" for name in WORD_ORDERS for best in ("", "-best"))
 KNOWN_PARTS = (
     f"trans, transNN (NN % of the word types mapped, 1-99), inv, perm, {', '.join(SYNTAX)}"
 )
@@ -209,10 +210,14 @@ class SyntheticLanguage:
                 random.Random(f"perm/{self.seed}/{position}/{index}").shuffle(result)
             else:
                 if tree is None:
-                    raise ValueError(f"{part} reorders by syntax: it needs each sentence's tree")
-                model = _word_orders(part.removeprefix("syn-"))
-                current = _Reordered(tree, result)
-                moved = model.order(current, seed=self.seed, index=index)
+                    raise ValueError(
+                        f"{part} reorders by syntax: it needs each sentence's tree; take CoNLL-U, "
+                        "or parse the text first (python -m hf_alignmlm.parsing)"
+                    )
+                superstrate, _, best = part.removeprefix("syn-").partition("-")
+                moved = _word_orders(superstrate).order(
+                    _Reordered(tree, result), seed=self.seed, index=index, best=bool(best)
+                )
                 result = [result[i] for i in moved]
         return result
 
