@@ -189,3 +189,81 @@ def test_a_push_fails_whole_is_repeated_and_loads_without_this_package(run, tmp_
         config = read_json(run / "config.json")
         assert json.loads(loaded.stdout)[0] == config["vocab_size"]
         assert hub.unimplemented == []
+
+
+TASK_CARD = r"""---
+language: en
+library_name: transformers
+license: apache-2.0
+pipeline_tag: token-classification
+tags:
+- hf_alignmlm
+- multilingual
+- arxiv:2211\.08547
+model-index:
+- name: me/tagger
+  results:
+(  .*\n)+---
+
+# me/tagger
+
+A bilingual BERT fine-tuned for POS on English, to see what transfers to `trans_inv`, its
+synthetic twin, .*
+
+## Use
+
+```python
+from transformers import AutoTokenizer, AutoModelForTokenClassification
+
+tokenizer = AutoTokenizer\.from_pretrained\("me/tagger"\)
+model = AutoModelForTokenClassification\.from_pretrained\("me/tagger"\)
+```
+
+## The derived language
+
+`trans_inv` is English with .* \(seed 0\)\.
+
+- original: [A-Za-z ,]+ [.!?]
+- derived: [^A-Za-z]+
+
+## Training
+
+Fine-tuned from `tiny` \(.*\(ALIGN-MLM\)\) on the embedded corpus, .*: 40 rows, .* seed 0\. All
+arguments .*
+
+## Transfer
+
+In percent, over 1 .*
+with the first of them\.
+
+\| task \| metric \| source \| zero-shot BZ \| supervised BS \| gap \| seeds \|
+\| --- (\| ---: ){6}\|
+\| POS \| accuracy \| NUM \| NUM \| NUM \| NUM \| 1 \|
+
+## Limits
+
+(.+\n)+
+## Citation
+
+```bibtex
+(.+\n)+```
+"""
+TAG = "import sys, run_tagging; run_tagging.main(sys.argv[1:])"
+
+
+def test_a_task_run_pushes_the_tagger_under_our_card(run, tmp_path):
+    with HubServer() as hub:
+        env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
+        options = "--task_name pos --use_cpu --max_steps 2 --max_train_samples 40".split()
+        options += "--max_eval_samples 20 --push_to_hub --hub_model_id me/tagger".split()
+        folders = ["--model_name_or_path", str(run), "--output_dir", str(tmp_path / "tagger")]
+        done = in_process(TAG, env, *folders, *options, "--disable_tqdm", "true")
+        assert done.returncode == 0, done.stderr
+        files = hub.files("me/tagger")
+        card = files["README.md"].decode()
+        pattern = TASK_CARD.replace("NUM", NUMBER)
+        assert re.fullmatch(pattern.strip(), card.strip()), card
+        wanted = {*cards.RELEASED, cards.CARD_FILE} - {"dictionary.json"}
+        assert set(files) - {".gitattributes"} == wanted
+        assert not any(env["HF_TOKEN"].encode() in data for data in files.values())
+        assert hub.unimplemented == []
