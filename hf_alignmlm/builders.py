@@ -321,6 +321,8 @@ def build(arguments: BuildArguments) -> list[Path]:
             f"{card} is not as it was built: give --overwrite_output_dir to replace it"
         )
     for name, want in wanted.items():
+        if other := {build["kind"] for build in before.values()} - {kind}:
+            raise ValueError(f"{folder} holds {other.pop()}, not {kind}: name another folder")
         found = before.get(name)
         if found is None and (folder / name).exists():
             raise ValueError(f"{folder / name} exists and is no build of ours: name another folder")

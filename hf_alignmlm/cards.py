@@ -40,14 +40,6 @@ RELEASED = (
 NOT_RELEASED = (
     "*This card was rendered from local files; what it describes is not on the Hub yet.*\n\n"
 )
-CITATION = """```bibtex
-@article{tang2022alignmlm,
-  title   = {{ALIGN-MLM}: Word Embedding Alignment is Crucial for Multilingual Pre-training},
-  author  = {Tang, Henry and Deshpande, Ameet and Narasimhan, Karthik},
-  journal = {arXiv preprint arXiv:2211.08547},
-  year    = {2022}
-}
-```"""
 ORDERS = {"inv": "the words of a sentence reversed", "perm": "the words of a sentence shuffled"}
 OBJECTIVE_NAMES = {
     "mlm": "masked language modelling",
@@ -55,6 +47,11 @@ OBJECTIVE_NAMES = {
     "dict-mlm": "masked language modelling with dictionary swaps (DICT-MLM)",
     "align-mlm": "masked language modelling with embedding alignment (ALIGN-MLM)",
 }
+
+
+def _fill(template: str, **values: Any) -> str:
+    path = Path(__file__).parent / "card_templates" / f"{template}.md"
+    return path.read_text(encoding="utf-8").format(**values)
 
 
 def describe_language(language: SyntheticLanguage) -> str:
@@ -96,14 +93,9 @@ def _number(value: float | None, digits: int = 1) -> str:
 
 
 def _eval_results(tasks: Sequence[dict[str, Any]]) -> list[EvalResult]:
-    kinds = {
-        "pos": "token-classification",
-        "ner": "token-classification",
-        "nli": "text-classification",
-    }
     return [
         EvalResult(
-            task_type=kinds[task["task"]],
+            task_type=CATEGORIES[task["task"]][0],
             task_name=TASK_NAMES[task["task"]],
             dataset_type=corpus_name(task["arguments"]).strip("`"),
             dataset_name=f"{TASK_NAMES[task['task']]}, {task['language']}",
@@ -121,49 +113,6 @@ def _eval_results(tasks: Sequence[dict[str, Any]]) -> list[EvalResult]:
     ]
 
 
-MODEL_CARD = """# {name}
-
-{note}A bilingual BERT of {parameters} M parameters, pre-trained by {objective}
-on English and on `{language}`, its synthetic twin, to study what makes multilingual encoders
-transfer.
-
-## Use
-
-```python
-from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = AutoModelForMaskedLM.from_pretrained("{name}")
-```
-
-It is plain BERT: no remote code and no other library. {types}`dictionary.json` has the word pairs
-and `language.json` the language; hf_alignmlm {version} reads both.
-
-## The derived language
-
-{definition}
-
-## Training
-
-Trained on {corpus}: {tokens} tokens in {steps} steps, seed {seed}; sequences of {length} tokens,
-{padding} % padding; alignment weight {weight}, dictionary fraction {fraction}. All arguments and
-versions stand in `{results_file}`.
-
-## Evaluation
-
-On validation text; precisions in percent.
-
-{measures}
-{transfer}## Limits
-
-A small model of a synthetic pair: for research on transfer, not for applications. Text in the
-derived script exists only where this library derives it. What the training text holds of bias, the
-model may repeat.
-
-## Citation
-
-{citation}
-"""
 LANGUAGE_TYPES = (
     "Token types tell the languages apart: give `token_type_ids` of 0 to original text and of 1 to "
     "derived text.\n\n"
@@ -232,7 +181,8 @@ def model_card(
     )
     measures = [[label, _number(results.get(k), digits)] for label, (k, digits) in MEASURES.items()]
     language = SyntheticLanguage.from_pretrained(run)
-    body = MODEL_CARD.format(
+    body = _fill(
+        "model",
         name=name,
         note="" if repo_id else NOT_RELEASED,
         parameters=_number(results["parameters"] / 1e6),
@@ -252,84 +202,10 @@ def model_card(
         results_file=RESULTS_FILE,
         measures=markdown_table(["measure", "value"], measures),
         transfer=f"## Transfer\n\n{_score_table(tasks)}\n" if tasks else "",
-        citation=CITATION,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 
 
-TASK_CARD = """# {name}
-
-{note}A bilingual BERT fine-tuned for {task} on English, to see what transfers to `{language}`, its
-synthetic twin, which it never saw labelled.
-
-## Use
-
-```python
-from transformers import AutoTokenizer, {auto}
-
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = {auto}.from_pretrained("{name}")
-```
-
-## The derived language
-
-{definition}
-
-## Training
-
-Fine-tuned from `{base}` ({objective}) on {corpus}: {rows} rows, fine-tuning seed {seed}. All
-arguments and versions stand in `{results_file}`.
-
-## Transfer
-
-In percent, over {seeds} fine-tuning seed(s). This is the model fine-tuned on the original language
-with the first of them.
-
-{scores}
-## Limits
-
-A small model of a synthetic pair: for research on transfer, not for applications.
-
-## Citation
-
-{citation}
-"""
-DATASET_CARD = """# {name}
-
-{note}English beside synthetic twins of it, to study what makes multilingual encoders transfer. Each
-twin is a configuration: {kind}.
-
-## Use
-
-```python
-from datasets import load_dataset
-
-dataset = load_dataset("{name}", "{first}")
-```
-
-## Configurations
-
-{rows}
-{languages}
-
-## Source
-
-Made from {source} by hf_alignmlm {version}; the options and digests of files and code stand in each
-configuration's `{build_file}`.
-
-## Limits
-
-The twins are derived by rule: what the original holds of errors and bias, they hold as well. Text
-in the derived script exists only where this library derives it.
-
-## Licence
-
-That of the original text, as its owner gives it: {license}.
-
-## Citation
-
-{citation}
-"""
 KINDS = {
     "corpus": "a row a sentence, `original` and `derived`, words apart by spaces",
     "pos": "parts of speech, `tokens` and `upos`, with `derived_tokens` and `derived_upos` beside",
@@ -358,7 +234,8 @@ def _task_card(run: Path, results: dict[str, Any], repo_id: str | None) -> Model
         eval_results=_eval_results([results]),
     )
     language = SyntheticLanguage.from_pretrained(run)
-    body = TASK_CARD.format(
+    body = _fill(
+        "task",
         name=name,
         note="" if repo_id else NOT_RELEASED,
         task=TASK_NAMES[task],
@@ -373,7 +250,6 @@ def _task_card(run: Path, results: dict[str, Any], repo_id: str | None) -> Model
         seeds=len(results["seeds"]),
         results_file=RESULTS_FILE,
         scores=_score_table([results]),
-        citation=CITATION,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 
@@ -421,7 +297,8 @@ def dataset_card(builds: dict[str, Any], name: str, *, released: bool = False) -
         for config, build in builds.items()
         for split, count in build["splits"].items()
     ]
-    body = DATASET_CARD.format(
+    body = _fill(
+        "dataset",
         name=name,
         note="" if released else NOT_RELEASED,
         kind=KINDS[kind],
@@ -432,7 +309,6 @@ def dataset_card(builds: dict[str, Any], name: str, *, released: bool = False) -
         version=first["versions"]["hf-alignmlm"],
         build_file=BUILD_FILE,
         license=first["license"],
-        citation=CITATION,
     )
     return DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
 

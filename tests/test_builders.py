@@ -107,6 +107,9 @@ def test_other_options_files_or_code_never_give_old_data(text, tmp_path, monkeyp
     refused()
     run(*options, "--overwrite_output_dir", "true")
     assert [row["original"] for row in rows_of(folder, "trans_inv")] == ["Another text ."] * 3
+    with pytest.raises(SystemExit):
+        run("--task_name", "pos", "--output_dir", folder)
+    assert "holds corpus, not pos" in capsys.readouterr().err
     (folder / "README.md").write_text("mine")
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     refused()
