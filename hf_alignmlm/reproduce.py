@@ -9,6 +9,7 @@ is enough to go on from on another machine. What each preset needs: docs/reprodu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -120,29 +121,29 @@ def plan(options: argparse.Namespace) -> list[Step]:
     """All steps of the grid, the most telling first: first seeds, more seeds, dictionary curve."""
     preset, steps, main = PRESETS[options.preset], dict[str, Step](), LANGUAGES[0]
 
-    def add(name: str, kind: str, command: str, product: str, *needs: Step, **more: Any) -> Step:
-        return steps.setdefault(
-            name, Step(name, kind, tuple(shlex.split(command)), product, needs, **more)
-        )
+    def add(
+        name: str, kind: str, words: list[str], product: str, *needs: Step, **more: Any
+    ) -> Step:
+        return steps.setdefault(name, Step(name, kind, tuple(words), product, needs, **more))
 
     def parsed(path: str) -> Step:
         parser = add(
             *("parser", "parser"),
-            f"hf_alignmlm.parsing train {_EWT} --output_dir {{output}}/parser",
+            f"hf_alignmlm.parsing train {_EWT} --output_dir {{output}}/parser".split(),
             "{output}/parser/parser.json",
         )
         name = "-".join(path.split(".")[0].split("/")[1:])
         product = f"{{output}}/parsed/{name}.parquet"
         command = f"hf_alignmlm.parsing parse {path} --parser {{output}}/parser --output {product}"
-        return add(name, "parsing", command, product, parser)
+        return add(name, "parsing", command.split(), product, parser)
 
     def run(name: str, kind: str, head: str, language: str, *needs: Step, **more: Any) -> Step:
-        words = f"{preset.options[kind]} {options.override.get(kind, '')}".split()
+        words = shlex.split(f"{preset.options[kind]} {options.override.get(kind, '')}")
         trees = {w: parsed(w) for w in words if "syn-" in language and w in preset.unparsed}
         words = [trees[w].product if w in trees else w for w in words]
         folder = "{output}/" + name
         product = f"{folder}/{'model.safetensors' if kind == 'pretraining' else RESULTS_FILE}"
-        command = " ".join([head, *words, "--output_dir", folder])
+        command = [*head.split(), *words, "--output_dir", folder]
         return add(name, kind, command, product, *trees.values(), *needs, **more)
 
     def cell(objective: str, language: str, seed: int, fraction: float = 1.0) -> None:
@@ -254,8 +255,13 @@ class Driver:
         folder, stored = self.path("{output}/" + step.name), self.results / f"{step.name}.json"
         if stored.exists() and self.result(step) is None:
             # Of other arguments: the folder first, so that what is stored tells until it is gone.
-            shutil.rmtree(folder, ignore_errors=True)
+            for old in (
+                (folder, self.path("{output}/parsed")) if step.kind == "parser" else (folder,)
+            ):
+                shutil.rmtree(old, ignore_errors=True)
             stored.unlink()
+        if step.kind == "parser" and Path(self.path(step.product)).exists():
+            return self.collect(step, Path(folder), 0)
         log, slot, start = Path(f"{folder}.log"), self.slots.get(), time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
@@ -294,6 +300,7 @@ class Driver:
         """Store the small results file of a finished step, free of this machine's paths."""
         name = "parser.json" if step.kind == "parser" else RESULTS_FILE
         result = {k: v for k, v in read_json(folder / name).items() if not BULKY.match(k)}
+        result |= result.pop("scores", {})
         library = {f.name: f.default for f in fields(TrainingArguments)}
         result["arguments"] = {
             key: value
@@ -329,58 +336,61 @@ class Driver:
             for process in self.processes:
                 process.terminate()
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second driver out; a step that outlives this one still holds the lock."""
+        folder = Path(self.options.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                told = f"another reproduction, or a step that one left, runs in {folder}"
+                raise ValueError(told) from None
+            self.lock_file = lock.fileno()
+            yield
+
     def run(self) -> dict[str, str]:
         """Run all that is missing; the steps that failed, or could not start, with the reason."""
         waiting = self.missing()
         self.check_data(waiting)
-        total, start = len(self.steps), time.monotonic()
-        seconds: dict[str, list[float]] = {}
-        for step in self.steps:
-            if (found := self.result(step)) and "seconds" in found:
-                seconds.setdefault(step.kind, []).append(found["seconds"])
-        Path(self.options.output_dir).mkdir(parents=True, exist_ok=True)
-        lock = open(Path(self.options.output_dir) / ".lock", "w")  # noqa: SIM115
-        self.lock_file = lock.fileno()
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(
-                f"another reproduction, or a step that one left, runs in {self.options.output_dir}"
-            ) from None
-        print(
-            f"{total - len(waiting)} of {total} steps done before; {self.jobs} at a time",
-            flush=True,
-        )
+        before = f"{len(self.steps) - len(waiting)} of {len(self.steps)} steps done before"
         failed: dict[str, str] = {}
         running: dict[Future[dict[str, Any]], Step] = {}
-        with ThreadPoolExecutor(self.jobs) as pool:
+        start, seconds = time.monotonic(), dict[str, list[float]]()
+        for step in self.steps:
+            if found := self.result(step):
+                seconds.setdefault(step.kind, []).append(found["seconds"])
+        with self.locked(), ThreadPoolExecutor(self.jobs) as pool:
+            print(f"{before}; {self.jobs} at a time", flush=True)
             try:
                 while waiting or running:
                     for step in list(waiting):
                         needs = {need.name for need in step.needs}
                         if lost := needs & failed.keys():
                             failed[step.name] = f"needs {', '.join(sorted(lost))}"
-                        elif len(running) == self.jobs or needs & {
+                        elif len(running) < self.jobs and not needs & {
                             other.name for other in [*waiting, *running.values()]
                         }:
-                            continue
-                        else:
                             running[pool.submit(self.call, step)] = step
+                        else:
+                            continue
                         waiting.remove(step)
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         step = running.pop(future)
                         if error := future.exception():
-                            failed[step.name] = line = str(error)
+                            failed[step.name] = str(error)
+                            line = f"FAILED, {error}"
                         else:
                             line = headline(future.result())
                             seconds.setdefault(step.kind, []).append(future.result()["seconds"])
                         rest = [*running.values(), *waiting]
-                        done = f"[{total - len(rest) - len(failed)}/{total}] {step.name}"
-                        times = (
-                            f"{clock(time.monotonic() - start)}, {self.time_left(rest, seconds)}"
+                        done = len(self.steps) - len(rest) - len(failed)
+                        times = f"{clock(time.monotonic() - start)} so far"
+                        times += f", {self.time_left(rest, seconds)}"
+                        print(
+                            f"[{done}/{len(self.steps)}] {step.name}: {line} · {times}", flush=True
                         )
-                        state = ": FAILED, " if error else ": "
-                        print(f"{done}{state}{line} · {times}", flush=True)
             except BaseException:
                 self.stop()
                 raise

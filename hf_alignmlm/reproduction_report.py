@@ -209,10 +209,17 @@ def _commands(steps: Sequence[Any], data_dir: str, output_dir: str, use_cpu: boo
         *(["export OMP_NUM_THREADS=1"] if use_cpu else []),
     ]
     for step in steps:
-        command = " ".join(["python -m", *step.command])
         cpu = " --use_cpu" if use_cpu and step.command[0].startswith("run_") else ""
-        lines.append(command.replace("{", "${") + cpu)
+        lines.append(_line(step).replace("{", "${") + cpu)
     return "\n".join(lines) + "\n"
+
+
+def _line(step: Any) -> str:
+    return " ".join(["python -m", *(word or "''" for word in step.command)])
+
+
+def _listed(options: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}` {value}" for name, value in options.items())
 
 
 def _distinct(results: Sequence[dict[str, Any]], key: str) -> list[str]:
@@ -246,7 +253,8 @@ def write(
     pretraining = next((s for s in steps if s.kind == "pretraining"), None)
     words = list(pretraining.command) if pretraining else []
     size = SIZES[words[words.index("--size") + 1]] if "--size" in words else SIZES["mini"]
-    recipes = {s.kind: shlex.join(s.command) for s in reversed(steps) if s.kind != "parsing"}
+    first = {s.kind: _line(s) for s in reversed(steps)}
+    recipes = [first[kind] for kind in ("pretraining", *TASK_NAMES) if kind in first]
     arguments = f"--preset {preset} --data_dir {options.data_dir}"
     arguments += "".join(f" --override {k} {shlex.quote(v)}" for k, v in options.override.items())
     parts = [
@@ -262,23 +270,30 @@ def write(
             parts.append(f"95 % interval of ρ: {r['interval'][0]} to {r['interval'][1]}.\n")
         if r.get("detail"):
             listed = "; ".join(f"{task} {text}" for task, text in r["detail"].items())
-            parts.append(f"Gaps at {MAIN}, align-mlm's first: {listed}.\n")
+            parts.append(
+                f"Gaps at {MAIN}, align-mlm's and the best of the others: {listed}. Statistically "
+                f"equal: Welch's t over pre-training seeds, p ≥ {EQUAL}.\n"
+            )
     if results:
         parts += _figures(results, output)
     parts += [
-        f"Not run or failed: {', '.join(missing) or 'nothing'}.\n",
+        f"## Missing\n\n{', '.join(missing) or 'No step of the grid.'}\n",
         *(f"- {name}: {reason}" for name, reason in failed.items()),
         "\n## Recipe\n",
         "One for all objectives; how it was chosen: docs/recipe.md. `{data}` and `{output}` stand "
         "for the folders of data and runs; one command of each kind:\n",
-        "```\n" + "\n".join(f"python -m {command}" for command in recipes.values()) + "\n```\n",
-        f"Defaults of the size: model {size.model}, vocabulary {size.vocab_size:,} a language, "
-        f"length {size.max_seq_length}, training {size.training}, fine-tuning {size.finetuning}.\n",
+        "```\n" + "\n".join(recipes) + "\n```\n",
+        "What these leave out is the size's default:\n",
+        f"- model: {_listed(size.model)}; vocabulary {size.vocab_size:,} a language, sequences of "
+        f"{size.max_seq_length}",
+        f"- pre-training: {_listed(size.training)}",
+        f"- fine-tuning: {_listed(size.finetuning)}\n",
     ]
-    for parser in (r for r in results if r["name"] == "parser"):
-        figures = {k: v for k, v in parser.items() if isinstance(v, float) and k != "seconds"}
-        listed = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
-        parts.append(f"The parser that gives the books their trees: {listed}.\n")
+    for parser in (r for r in results if "uas" in r):
+        parts.append(
+            f"The parser that gives the text its trees: UAS {parser['uas']:.1f}, LAS "
+            f"{parser['las']:.1f} on {parser['scored_on']}, from gold words.\n"
+        )
     if results:
         parts += ["## Machine\n", *_distinct(results, "machine"), *_distinct(results, "versions")]
         parts += ["", _minutes(results)]

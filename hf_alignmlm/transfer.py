@@ -33,7 +33,7 @@ matplotlib.use("Agg")
 
 TASK_NAMES = {"pos": "POS", "ner": "NER", "nli": "NLI"}
 # A colour an objective, told apart by the colour-blind (Okabe and Ito's palette).
-COLOURS = dict(zip(OBJECTIVES, ("#999999", "#E69F00", "#56B4E9", "#009E73"), strict=True))
+COLOURS = {"mlm": "#999999", "xlm": "#E69F00", "dict-mlm": "#56B4E9", "align-mlm": "#009E73"}
 BOOTSTRAP_SAMPLES = 10_000
 
 # The paper's cells: objective, language, then BS, BZ and gap of XNLI, NER and POS, and P@1.

@@ -81,3 +81,31 @@ def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "no all_results.json" in error
+
+
+def test_another_dictionary_is_another_cell(tmp_path):
+    whole, half = {"dictionary_fraction": 1.0}, {"dictionary_fraction": 0.5}
+    for name, arguments in {"whole": whole, "half": half}.items():
+        made = {"objective": "align-mlm", "language": "trans_inv", "train_steps": 5}
+        write_json(tmp_path / name / "all_results.json", {**made, "arguments": arguments})
+        task = run("align-mlm", "pos", [60.0], 50.0)
+        model = {"model_name_or_path": str(tmp_path / name)}
+        write_json(tmp_path / f"{name}-pos/all_results.json", {**task, "arguments": model})
+    cells = transfer.cells_of(transfer.read_results(tmp_path))
+    assert {key[0]: len(cell.bz) for key, cell in cells.items()} == {
+        "align-mlm": 1,
+        "align-mlm, 50% of the pairs": 1,
+    }
+
+
+def test_results_files_stand_in_for_runs(tmp_path):
+    history = [{"step": 1, "mlm_loss": 9.0}, {"step": 2, "mlm_loss": 8.0}]
+    made = {"objective": "mlm", "language": "trans_inv", "train_steps": 5, "seed": 7}
+    for name, result in {
+        "mlm-7": {**made, "history": history, "dictionary_fraction": 1.0},
+        "mlm-7-pos": {**run("mlm", "pos", [40.0], 0.3), "dictionary_fraction": 1.0},
+    }.items():
+        write_json(tmp_path / "results" / f"{name}.json", result)
+    text = transfer.report(tmp_path, tmp_path / "out")
+    assert "| mlm | trans_inv | 7 | 100% | 5 |" in text
+    assert "| POS | trans_inv | mlm | 90.0 | 40.0 |" in text
