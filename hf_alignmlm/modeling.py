@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,80 @@ from hf_alignmlm.dictionary import DICTIONARY_FILE, BilingualDictionary, WordPie
 IGNORE_INDEX = -100
 
 
+# Elements that a block of work has: on a CPU as many as its cache holds, on others all that fit well.
+BLOCK = {"cpu": 1 << 18}
+
+
+def _blocks(like: Tensor, rows: int, width: int) -> Iterator[slice]:
+    size = max(1, BLOCK.get(like.device.type, 1 << 28) // width)
+    yield from (slice(start, start + size) for start in range(0, rows, size))
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of [rows, vocabulary] logits, in float32 a block of rows at a time.
+
+    At once, the float32 copies of the logits and of their gradient are most of a step's memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, labels)
+        total = torch.zeros((), device=logits.device)
+        for block in _blocks(logits, *logits.shape):
+            total += F.cross_entropy(logits[block].float(), labels[block], reduction="sum")
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        logits, labels = ctx.saved_tensors
+        result = torch.empty_like(logits)
+        weights = (gradient * (labels != IGNORE_INDEX))[:, None]
+        targets = labels.clamp(min=0)[:, None]
+        for block in _blocks(logits, *logits.shape):
+            shares = logits[block].float().softmax(1).mul_(weights[block])
+            result[block] = shares.scatter_add_(1, targets[block], -weights[block])
+        return result, None
+
+
+class _CosineAlignment(torch.autograd.Function):
+    """−(1/|D|) Σ cos(E_i, E_j) over rows of an embedding matrix, a block of pairs at a time.
+
+    The gradient at E_i is (cos · E_i / |E_i|² − E_j / |E_i||E_j|) / |D|. Left to autograd, the same
+    took a third of a training step (benchmarks/README.md).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor, original: Tensor, derived: Tensor) -> Tensor:
+        size = len(original)
+        norms = torch.empty(2, size, device=embeddings.device)
+        cosines = torch.empty(size, device=embeddings.device)
+        for block in _blocks(embeddings, size, embeddings.shape[1]):
+            left, right = (embeddings[side[block]].float() for side in (original, derived))
+            for rows, out in zip((left, right), norms[:, block], strict=True):
+                torch.linalg.vector_norm(rows, dim=1, out=out)
+            torch.sum(left.mul_(right), 1, out=cosines[block])
+        norms.clamp_(min=1e-8)
+        cosines /= norms[0] * norms[1]
+        ctx.save_for_backward(embeddings, original, derived, norms, cosines)
+        return -cosines.mean()
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, None, None]:
+        embeddings, original, derived, norms, cosines = ctx.saved_tensors
+        result = torch.zeros_like(embeddings)
+        scale = gradient / len(original)
+        own, other = scale * cosines / norms.square(), (scale / (norms[0] * norms[1]))[:, None]
+        for block in _blocks(embeddings, len(original), embeddings.shape[1]):
+            sides = original[block], derived[block]
+            rows = [embeddings[side].float() for side in sides]
+            for side, mine, twin, factor in zip(sides, rows, rows[::-1], own, strict=True):
+                part = torch.addcmul(mine * factor[block, None], twin, other[block], value=-1)
+                result.index_add_(0, side, part.to(result.dtype))
+        return result, None, None
+
+
 def cosine_alignment_loss(original: Tensor, derived: Tensor) -> Tensor:
     """−(1/|D|) Σ cos(E_i, E_j) over paired rows [pairs, d]: ALIGN-MLM's L_align, in −1 to 1."""
     return -F.cosine_similarity(original.float(), derived.float(), dim=-1).mean()
@@ -27,6 +101,17 @@ def cosine_alignment_loss(original: Tensor, derived: Tensor) -> Tensor:
 
 # Room for others (a contrastive one, say): a loss takes the paired embeddings and gives a scalar.
 ALIGNMENT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine_alignment_loss}
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """A mask to be added to attention scores, of their type: a wider one would widen them all."""
+    if mask.dim() == 2:
+        if mask.all():
+            return None
+        mask = mask[:, None, None]
+    if torch.is_autocast_enabled(mask.device.type):
+        dtype = torch.get_autocast_dtype(mask.device.type)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask == 0, torch.finfo(dtype).min)
 
 
 @dataclass
@@ -82,6 +167,10 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         if self.dictionary is None or not self.dictionary.seen:
             return None
         embeddings = self.get_input_embeddings().weight
+        original, derived = self.dictionary_words
+        if self.config.alignment_loss_type == "cosine" and original.offsets is derived.offsets:
+            # Both None: words of one piece each, which are rows of the matrix.
+            return _CosineAlignment.apply(embeddings, original.pieces, derived.pieces)
         loss = ALIGNMENT_LOSSES[self.config.alignment_loss_type]
         with torch.autocast(str(embeddings.device.type), enabled=False):
             return loss(*(words(embeddings.float()) for words in self.dictionary_words))
@@ -108,6 +197,8 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         unlabelled positions; by default while training only. (No name but `labels` may have "label"
         in it: the library's Trainer would wait for such an input and compute no loss.)
         """
+        if attention_mask is not None and self.config._attn_implementation == "eager":
+            attention_mask = _additive(attention_mask, self.dtype)
         hidden = self.bert(
             input_ids,
             attention_mask=attention_mask,
@@ -134,12 +225,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
     def _losses(
         self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None
     ) -> dict[str, Tensor]:
-        total = F.cross_entropy(
-            logits.view(-1, logits.shape[-1]).float(),
-            labels.view(-1),
-            ignore_index=IGNORE_INDEX,
-            reduction="sum",
-        )
+        total = _CrossEntropy.apply(logits.view(-1, logits.shape[-1]), labels.view(-1))
         count = labels.ne(IGNORE_INDEX).sum()
         whole = count if num_items_in_batch is None else num_items_in_batch
         whole = torch.as_tensor(whole, device=total.device).clamp(min=1)

@@ -15,7 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.arguments import option, seal_checkpoint
 from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.modeling import IGNORE_INDEX
+from hf_alignmlm.modeling import IGNORE_INDEX, BertForAlignedMaskedLM
 
 # The parts of the loss that a model may name in its output.
 PARTS = ("mlm_loss", "alignment_loss")
@@ -59,6 +59,9 @@ class AlignMLMTrainer(Trainer):
     def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.language = language
+        if self.args.device.type == "cpu" and isinstance(self.model, BertForAlignedMaskedLM):
+            # Plain matrix products, which beat the fused kernel there (benchmarks/README.md).
+            self.model.set_attn_implementation("eager")
         self._sums: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
 
     def compute_loss(
