@@ -427,6 +427,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--dry_run", action="store_true", help="print what would run")
     add("--report_only", action="store_true", help="write the report of what there is")
     options = parser.parse_args(argv)
+    words = [w for w in (argv if argv is not None else sys.argv[1:]) if w != "--report_only"]
+    options.command = shlex.join(words)
     preset = PRESETS[options.preset]
     options.output_dir = options.output_dir or f"runs/{options.preset}"
     options.results_dir = options.results_dir or f"docs/reproduction/{options.preset}"

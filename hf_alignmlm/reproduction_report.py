@@ -5,7 +5,6 @@ Called by `hf_alignmlm.reproduce`; it needs the results files alone, no checkpoi
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -193,11 +192,16 @@ def _minutes(results: Sequence[dict[str, Any]]) -> str:
     for r in results:
         kind = "parser" if "uas" in r else r.get("task", "pre-training")
         times.setdefault(TASK_NAMES.get(kind, kind), []).append(r["seconds"] / 60)
+    means = {kind: statistics.fmean(v) for kind, v in times.items()}
     rows = [
-        [kind, f"{statistics.fmean(v):.1f}", f"{max(v):.1f}", str(len(v))]
+        [kind, f"{means[kind]:.1f}", f"{max(v):.1f}", str(len(v)), f"{sum(v) / 60:.1f}"]
         for kind, v in times.items()
     ]
-    return markdown_table(["step", "minutes, mean", "most", "steps"], rows)
+    cell = sum(mean for kind, mean in means.items() if kind != "parser")
+    hours = sum(map(sum, times.values())) / 60
+    rows.append(["a cell of all these", f"{cell:.1f}", "", "", f"{hours:.1f}"])
+    header = ["step", "minutes of a job, mean", "most", "steps", "hours of a job, in all"]
+    return markdown_table(header, rows)
 
 
 def _commands(steps: Sequence[Any], data_dir: str, output_dir: str, use_cpu: bool) -> str:
@@ -239,7 +243,10 @@ def write(
     commands = _commands(steps, options.data_dir, options.output_dir, use_cpu)
     write_text(output / "commands.sh", commands)
     have = {r["name"] for r in results}
-    missing = [s.name for s in steps if s.kind != "parsing" and s.name not in have]
+    missing: dict[str, list[str]] = {}
+    for step in (s for s in steps if s.kind != "parsing" and s.name not in have):
+        missing.setdefault(step.name.removesuffix(f"-{step.kind}"), []).append(step.kind)
+    lacking = [f"{cell} ({', '.join(kinds)})" for cell, kinds in missing.items()]
     shown = [
         [
             r["name"],
@@ -255,13 +262,11 @@ def write(
     size = SIZES[words[words.index("--size") + 1]] if "--size" in words else SIZES["mini"]
     first = {s.kind: _line(s) for s in reversed(steps)}
     recipes = [first[kind] for kind in ("pretraining", *TASK_NAMES) if kind in first]
-    arguments = f"--preset {preset} --data_dir {options.data_dir}"
-    arguments += "".join(f" --override {k} {shlex.quote(v)}" for k, v in options.override.items())
     parts = [
         f"# Reproduction: `--preset {preset}`\n",
         "Written by the command below from the files in [results](results); `summary.json` has the "
         "first table, [commands.sh](commands.sh) every command.\n",
-        f"```\npython -m hf_alignmlm.reproduce {arguments}\n```\n",
+        f"```\npython -m hf_alignmlm.reproduce {options.command}\n```\n",
         "## What was to be shown\n",
         markdown_table(["figure", "target", "value", "met", "seeds"], shown),
     ]
@@ -277,7 +282,7 @@ def write(
     if results:
         parts += _figures(results, output)
     parts += [
-        f"## Missing\n\n{', '.join(missing) or 'No step of the grid.'}\n",
+        f"## Missing\n\n{'; '.join(lacking) or 'No step of the grid.'}\n",
         *(f"- {name}: {reason}" for name, reason in failed.items()),
         "\n## Recipe\n",
         "One for all objectives; how it was chosen: docs/recipe.md. `{data}` and `{output}` stand "

@@ -34,6 +34,7 @@ matplotlib.use("Agg")
 TASK_NAMES = {"pos": "POS", "ner": "NER", "nli": "NLI"}
 # A colour an objective, told apart by the colour-blind (Okabe and Ito's palette).
 COLOURS = {"mlm": "#999999", "xlm": "#E69F00", "dict-mlm": "#56B4E9", "align-mlm": "#009E73"}
+LINES = ("-", "--", ":", "-.")
 BOOTSTRAP_SAMPLES = 10_000
 
 # The paper's cells: objective, language, then BS, BZ and gap of XNLI, NER and POS, and P@1.
@@ -320,6 +321,8 @@ def plot_alignment(cells: Sequence[Cell], path: Path) -> None:
                 color=COLOURS.get(cell.objective, "#CC79A7"),
                 marker=markers.get(cell.language, "o"),
                 s=45,
+                edgecolor="white",
+                linewidth=0.6,
             )
         axis.axhline(0, color="#BBBBBB", linewidth=0.8, zorder=0)
         axis.set_xlim(-5, 105)
@@ -341,6 +344,7 @@ def plot_alignment(cells: Sequence[Cell], path: Path) -> None:
 def plot_losses(results: Iterable[dict[str, Any]], path: Path) -> None:
     """Both parts of the loss over the steps of each pre-training run."""
     figure, axes = pyplot.subplots(1, 2, figsize=(7.6, 3.0))
+    styles: dict[str, Any] = {}
     for result in results:
         state = Path(result["folder"]) / "trainer_state.json"
         history = result.get("history")
@@ -350,20 +354,24 @@ def plot_losses(results: Iterable[dict[str, Any]], path: Path) -> None:
         for axis, part in zip(axes, ("mlm_loss", "alignment_loss"), strict=True):
             points = [(entry["step"], entry[part]) for entry in history if part in entry]
             if points:
-                label = f"{result['objective']}, {result['language']}"
-                axis.plot(
-                    *zip(*points, strict=True), color=COLOURS[result["objective"]], label=label
-                )
+                # A colour an objective, a style a language; seeds look alike.
+                style = styles.setdefault(result["language"], LINES[len(styles) % len(LINES)])
+                colour = COLOURS[result["objective"]]
+                axis.plot(*zip(*points, strict=True), style, color=colour, linewidth=1)
     for axis, title in zip(
         axes, ("masked-LM loss, nats", "alignment loss, −mean cosine"), strict=True
     ):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("step")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
-    )
-    figure.subplots_adjust(bottom=0.28, wspace=0.25)
+    drawn = {line.get_color() for line in axes[0].get_lines()}
+    handles: list[Artist] = [Patch(color=c, label=o) for o, c in COLOURS.items() if c in drawn]
+    handles += [
+        Line2D([], [], linestyle=style, color="#444444", label=language)
+        for language, style in styles.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    figure.subplots_adjust(bottom=0.32, wspace=0.25)
     _save(figure, path)
 
 
