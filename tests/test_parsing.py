@@ -1,0 +1,447 @@
+"""Parsing: trees for every kind of row, resumed to the same file, never over what is not ours."""
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import time
+from types import ModuleType, SimpleNamespace
+from typing import ClassVar
+
+import pyarrow.parquet as pq
+import pytest
+
+from hf_alignmlm import parsing
+from hf_alignmlm.corpora import read_corpus
+from hf_alignmlm.parsing import load_parser, main, parse_file, train_parser
+from hf_alignmlm.syntax import Sentence, is_projective
+
+
+class Chain:
+    """A parser that hangs every word on the one before, and counts what it is asked."""
+
+    language = "en"
+
+    def __init__(self, digest="1"):
+        self.digest, self.seen = digest, 0
+
+    def words(self, sentences):
+        return [s.split() for s in sentences]
+
+    def trees(self, sentences):
+        for words in sentences:
+            self.seen += 1
+            relations = ["root", *["dep:next"] * (len(words) - 1)]
+            columns = (words, ["X"] * len(words), range(len(words)), relations)
+            yield Sentence(*map(tuple, columns))
+
+
+@pytest.fixture
+def chain(monkeypatch):
+    parser = Chain()
+    monkeypatch.setattr(parsing, "load_parser", lambda name: parser)
+    monkeypatch.setattr(parsing, "ROWS_PER_PART", 2)
+    return parser
+
+
+def write(path, *rows):
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+    return path
+
+
+def parsed(path, tmp_path, **options):
+    counts = parse_file(path, "any", tmp_path / "out.parquet", **options)
+    return counts, pq.read_table(tmp_path / "out.parquet").to_pylist()
+
+
+def conllu(path, sentences):
+    rows = []
+    for s in sentences:
+        columns = zip(s.words, s.upos, s.heads, s.deprels, strict=True)
+        for i, (word, tag, head, relation) in enumerate(columns, 1):
+            rows.append(f"{i}\t{word}\t_\t{tag}\t_\t_\t{head}\t{relation}\t_\t_")
+        rows.append("")
+    return write(path, *rows)
+
+
+# What comes of each kind of row
+
+
+@pytest.mark.parametrize("name", ["text.txt", "text.txt.gz", "text.jsonl"])
+def test_text_becomes_a_row_a_sentence_and_empty_lines_are_counted(chain, tmp_path, name):
+    lines = ["A cat sat. It ran!", "", "   ", "Dogs bark."]
+    rows = [{"sentence": line, "work": i} for i, line in enumerate(lines)]
+    path = write(tmp_path / name, *(rows if "json" in name else lines))
+    counts, found = parsed(path, tmp_path)
+    assert [row["words"] for row in found] == [
+        ["A", "cat", "sat."],
+        ["It", "ran!"],
+        ["Dogs", "bark."],
+    ]
+    assert [row["heads"] for row in found] == [[0, 1, 2], [0, 1], [0, 1]]
+    assert found[0]["deprels"] == ["root", "dep:next", "dep:next"]
+    assert {**counts, "words_per_second": 0} == {
+        **{"sentences": 3, "words": 7, "nonprojective": 0, "empty": 2, "words_per_second": 0}
+    }
+    if "json" in name:
+        assert [row["work"] for row in found] == [0, 0, 3]
+        assert "sentence" not in found[0]
+    corpus = read_corpus([str(tmp_path / "out.parquet")])
+    assert set(corpus.column_names) == {"words", "upos", "heads", "deprels"}
+
+
+def test_words_other_columns_and_gold_tags_stay(chain, tmp_path):
+    rows = [
+        {"tokens": ["New York", "", "x"], "ner_tags": [1, 2, 0], "upos": ["PROPN", "X", "SYM"]},
+        {"tokens": [], "ner_tags": [], "upos": []},
+        {"tokens": ["a", "b"], "ner_tags": [0, 0], "upos": None},
+    ]
+    counts, found = parsed(write(tmp_path / "tags.jsonl", *rows), tmp_path)
+    assert counts["empty"] == 1
+    assert [{k: row[k] for k in ("tokens", "ner_tags")} for row in found] == [
+        {k: rows[i][k] for k in ("tokens", "ner_tags")} for i in (0, 2)
+    ]
+    assert [row["upos"] for row in found] == [["PROPN", "X", "SYM"], ["X", "X"]]
+    assert found[0]["heads"] == [0, 1, 2]
+    assert "words" not in found[0]
+
+
+def test_conllu_without_trees_gets_them(chain, tmp_path):
+    path = conllu(
+        tmp_path / "a.conllu", [Sentence(("a", "b"), ("DET", "_"), ("_", "_"), ("_", "_"))]
+    )
+    assert parsed(path, tmp_path)[1][0]["heads"] == [0, 1]
+    path = conllu(tmp_path / "b.conllu", [Sentence(("a",), ("DET",), (0,), ("root",))])
+    with pytest.raises(ValueError, match="has trees already"):
+        parse_file(path, "any", tmp_path / "b.parquet")
+
+
+def test_a_premise_of_two_sentences_stays_one_list_with_a_root_for_each(chain, tmp_path):
+    rows = [
+        {"premise": "It rains. We run.", "hypothesis": "Wet.", "label": "neutral"},
+        {"premise": "", "hypothesis": "Nothing before.", "label": "neutral"},
+        {"premise": "Two. Three.", "hypothesis": "A b c.", "label": "entailment"},
+    ]
+    counts, found = parsed(write(tmp_path / "pairs.jsonl", *rows), tmp_path)
+    assert [row["label"] for row in found] == ["neutral", "entailment"]
+    assert found[0]["premise"] == ["It", "rains.", "We", "run."]
+    assert found[0]["premise_heads"] == [0, 1, 0, 3]
+    assert found[0]["premise_deprels"] == ["root", "dep:next"] * 2
+    assert found[1]["hypothesis_heads"] == [0, 1, 2]
+    assert len(found[0]["hypothesis_upos"]) == 1
+    assert is_projective(found[0]["premise_heads"])
+    assert counts["empty"] == 1
+
+
+def test_class_names_survive(chain, tmp_path):
+    from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
+
+    features = Features({"words": List(Value("string")), "ner_tags": List(ClassLabel(names=["O"]))})
+    rows = {"words": [["a"]], "ner_tags": [[0]]}
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "in.parquet")
+    parsed(tmp_path / "in.parquet", tmp_path)
+    dataset = load_dataset("parquet", data_files=str(tmp_path / "out.parquet"), split="train")
+    assert dataset.features["ner_tags"] == features["ner_tags"]
+
+
+# Going on, and leaving alone
+
+SLOW = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_parsing import Chain
+from hf_alignmlm import parsing
+class Slow(Chain):
+    def trees(self, sentences):
+        time.sleep(0.2)
+        return super().trees(sentences)
+parsing.load_parser, parsing.ROWS_PER_PART = lambda name: Slow(), 2
+parsing.parse_file({path!r}, "any", {output!r})
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_file(chain, tmp_path, request):
+    path = write(tmp_path / "text.txt", *(f"Line {i} is here." for i in range(80)))
+    output, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
+    tests = str(request.path.parent)
+    script = SLOW.format(tests=tests, path=str(path), output=str(output))
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    while len(list(parts.glob("[0-9]*.parquet"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    done = len(list(parts.glob("[0-9]*.parquet")))
+    parse_file(path, "any", output)
+    assert chain.seen == 80 - 2 * done
+    assert not parts.exists()
+    parse_file(path, "any", tmp_path / "unbroken.parquet")
+    assert output.read_bytes() == (tmp_path / "unbroken.parquet").read_bytes()
+    assert [row["words"][1] for row in pq.read_table(output).to_pylist()] == [*map(str, range(80))]
+
+
+def test_what_is_there_is_not_made_twice(chain, tmp_path, capsys):
+    path, output = write(tmp_path / "a.txt", "One line."), tmp_path / "out.parquet"
+    command = ["parse", str(path), "--parser", "any", "--output", str(output)]
+    main(command)
+    assert "1 sentences, 2 words, 0.00 % non-projective, 0 empty" in capsys.readouterr().out
+    before, seen = output.stat().st_mtime_ns, chain.seen
+    main(command)
+    assert "there before, nothing to do" in capsys.readouterr().out
+    assert (output.stat().st_mtime_ns, chain.seen) == (before, seen)
+
+
+@pytest.mark.parametrize("changed", ["input", "parser"])
+def test_a_changed_input_or_parser_reuses_nothing(chain, tmp_path, changed):
+    path, output = (
+        write(tmp_path / "a.txt", "One line.", "Two.", "Three."),
+        tmp_path / "out.parquet",
+    )
+    parse_file(path, "any", output)
+    first = output.read_bytes()
+    if changed == "input":
+        write(path, "Another line.", "Four.", "Five.")
+    else:
+        chain.digest = "2"
+    with pytest.raises(ValueError, match=f"out.parquet exists, made from another {changed}: "):
+        parse_file(path, "any", output)
+    assert output.read_bytes() == first
+    seen = chain.seen
+    parse_file(path, "any", output, overwrite=True)
+    assert chain.seen == seen + 3
+
+
+def test_parts_of_another_run_are_refused_or_dropped(chain, tmp_path, monkeypatch):
+    path, output = (
+        write(tmp_path / "a.txt", *(f"Line {i}." for i in range(6))),
+        tmp_path / "o.parquet",
+    )
+    with monkeypatch.context() as broken:
+        broken.setattr(parsing.pq, "ParquetWriter", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            parse_file(path, "any", output)
+    assert not output.exists()
+    chain.digest, chain.seen = "2", 0
+    with pytest.raises(ValueError, match=r"o\.parquet\.parts exists, made from another parser: "):
+        parse_file(path, "any", output)
+    parse_file(path, "any", output, overwrite=True)
+    assert chain.seen == 6
+
+
+def test_files_of_others_are_left_alone(chain, tmp_path):
+    path, output = write(tmp_path / "a.txt", "One line."), tmp_path / "out.parquet"
+    output.write_text("mine")
+    with pytest.raises(ValueError, match="made by other means"):
+        parse_file(path, "any", output)
+    assert output.read_text() == "mine"
+    folder = tmp_path / "new.parquet.parts"
+    folder.mkdir()
+    (folder / "mine.txt").touch()
+    with pytest.raises(ValueError, match="is in the way"):
+        parse_file(path, "any", tmp_path / "new.parquet", overwrite=True)
+    assert (folder / "mine.txt").exists()
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("missing.txt", None, "no such file"),
+        ("a.jsonl", {"body": "x"}, "has the columns body: name"),
+        ("a.jsonl", {"text": 3}, "the column text does not hold words"),
+        ("a.jsonl", {"words": ["x"], "upos": [3]}, "the column upos does not hold words"),
+        ("a.jsonl", {"words": ["x"], "heads": [0]}, "has trees already"),
+        ("a.jsonl", '{"text": ', "cannot be read as json"),
+        ("a.jsonl", {"text": " "}, "has no sentence"),
+        ("out.parquet", "x", "is the input"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(chain, tmp_path, capsys, name, row, message):
+    path = tmp_path / name
+    if row is not None:
+        write(path, row)
+    with pytest.raises(SystemExit) as caught:
+        main(["parse", str(path), "--parser", "any", "--output", str(tmp_path / "out.parquet")])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err.rstrip().splitlines()[-1]
+    assert message in told
+    assert "error: " in told
+    assert not (tmp_path / "out.parquet.parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("parser", "output", "message"),
+    [
+        ("nowhere", "out.parquet", "nowhere: no such folder"),
+        (".", "out.parquet", "is no parser: name a folder"),
+        ("nowhere", "out.txt", "the output is a parquet file"),
+    ],
+)
+def test_no_parser_and_no_parquet(tmp_path, monkeypatch, parser, output, message):
+    if parser == ".":
+        pytest.importorskip("spacy", reason="spaCy is not installed")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, OSError), match=message):
+        parse_file(write(tmp_path / "a.txt", "One."), parser, output)
+
+
+@pytest.mark.parametrize("library", ["spacy", "stanza"])
+def test_a_missing_library_says_what_to_install(tmp_path, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    name = "stanza:en" if library == "stanza" else str(tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"^{library} is not installed: pip install hf-alignmlm\["
+    ):
+        load_parser(name)
+
+
+# stanza, without its models
+
+
+class FakePipeline:
+    """What is used of stanza's pipeline, as of its version 1.15."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, lang, *, download_method, logging_level, **options):
+        assert download_method is None
+        if lang == "xx":
+            raise FileNotFoundError("no resources.json\nhere")
+        self.config = {"lang": lang, **options}
+        self.made.append(options)
+
+    def bulk_process(self, texts):
+        assert self.config["tokenize_no_ssplit"]
+        words = [[SimpleNamespace(text=w) for w in text.split()] for text in texts]
+        return [SimpleNamespace(sentences=[SimpleNamespace(words=w)] if w else []) for w in words]
+
+    def __call__(self, sentences):
+        assert self.config["tokenize_pretokenized"]
+        rows = [
+            [
+                SimpleNamespace(upos="X", head=i, deprel="dep" if i else "root")
+                for i in range(len(s))
+            ]
+            for s in sentences
+        ]
+        return SimpleNamespace(sentences=[SimpleNamespace(words=row) for row in rows])
+
+
+@pytest.fixture
+def stanza(monkeypatch):
+    module = ModuleType("stanza")
+    module.__version__, module.Pipeline = "1.15.0", FakePipeline
+    monkeypatch.setitem(sys.modules, "stanza", module)
+
+
+def test_stanza_parses_text_and_words(stanza, tmp_path):
+    text = write(tmp_path / "a.txt", "One line. And another one.")
+    parse_file(text, "stanza:en", tmp_path / "a.parquet")
+    found = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert found[1] == {
+        "words": ["And", "another", "one."],
+        "upos": ["X"] * 3,
+        "heads": [0, 1, 2],
+        "deprels": ["root", "dep", "dep"],
+    }
+    words = write(tmp_path / "b.jsonl", {"words": ["a b", "c"]})
+    parse_file(words, "stanza:en", tmp_path / "b.parquet")
+    assert pq.read_table(tmp_path / "b.parquet").to_pylist()[0]["words"] == ["a b", "c"]
+    assert FakePipeline.made[-1]["processors"] == "tokenize,pos,lemma,depparse"
+
+
+def test_stanza_without_its_model_says_how_to_get_it(stanza):
+    with pytest.raises(ValueError, match=r"import stanza; stanza\.download\('xx'\)"):
+        load_parser("stanza:xx")
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def trained(embedded, tmp_path_factory):
+    """A parser that has learned six sentences by heart, and its report."""
+    pytest.importorskip("spacy", reason="spaCy is not installed")
+    folder = tmp_path_factory.mktemp("parser")
+    train = conllu(folder / "train.conllu.gz", embedded[:6] * 40)
+    validation = conllu(folder / "validation.conllu", embedded[:6])
+    return folder, train_parser(train, validation, folder / "parser", max_steps=60)
+
+
+def test_training_learns(trained):
+    folder, report = trained
+    assert report["scores"]["las"] > 85
+    assert report["scores"]["upos"] > 95
+    assert report["scored_on"] == "validation.conllu"
+    assert json.loads((folder / "parser" / "parser.json").read_text()) == report
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("parser", "train.conllu.gz", "validation.conllu")
+    ]
+
+
+def test_a_trained_parser_is_the_same_again_and_its_digest_tells_any_change(trained):
+    folder, _ = trained
+    words = ["the", "old", "farmer", "sees", "", "a", "dog", "."]
+    parser, again = load_parser(str(folder / "parser")), load_parser(str(folder / "parser"))
+    (one,), (two,) = parser.trees([words]), again.trees([words])
+    assert one == two
+    assert one.words == tuple(words)
+    assert parser.digest == again.digest
+    assert parser.words(["I don't  know."]) == [["I", "do", "n't", "know", "."]]
+    path = folder / "parser" / "parser.json"
+    before = path.read_text()
+    path.write_text(before + " ")
+    assert load_parser(str(folder / "parser")).digest != parser.digest
+    path.write_text(before)
+
+
+def test_processes_make_the_same_file(trained, tmp_path, embedded, monkeypatch):
+    folder, _ = trained
+    path = write(tmp_path / "a.txt", *(" ".join(s.words) for s in embedded[:20]))
+    for processes in (1, 2):
+        output = tmp_path / f"{processes}.parquet"
+        parse_file(path, str(folder / "parser"), output, num_proc=processes)
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+
+
+def test_a_parser_is_not_overwritten_unasked(trained, tmp_path):
+    folder, _ = trained
+    files = (folder / "train.conllu.gz", folder / "validation.conllu")
+    with pytest.raises(ValueError, match="holds a parser"):
+        train_parser(*files, folder / "parser")
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(ValueError, match="exists and holds no parser"):
+        train_parser(*files, tmp_path, overwrite=True)
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_relations_that_are_not_those_of_ud_are_refused(tmp_path):
+    spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
+    nlp = spacy.blank("en")
+    nlp.add_pipe("parser").add_label("dobj")
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "foreign")
+    with pytest.raises(ValueError, match="not relations of UD: dobj"):
+        load_parser(str(tmp_path / "foreign"))
+
+
+def test_a_treebank_without_tags_is_an_error(tmp_path):
+    pytest.importorskip("spacy", reason="spaCy is not installed")
+    path = conllu(tmp_path / "a.conllu", [Sentence(("a",), ("_",), (0,), ("root",))])
+    with pytest.raises(ValueError, match="without a part of speech"):
+        train_parser(path, path, tmp_path / "parser")
+
+
+def test_scores_count_as_conll_2018_does():
+    gold = [
+        Sentence(("a", "b", "c", "."), ("X",) * 4, (0, 1, 2, 1), ("root", "dep", "obj", "punct"))
+    ]
+    expected = {"uas": 75.0, "las": 50.0, "las_subtypes": 25.0, "upos": 100.0}
+    assert parsing._scores(Chain(), gold) == expected
