@@ -20,7 +20,7 @@ from hf_alignmlm.dictionary import DICTIONARY_FILE, BilingualDictionary, WordPie
 IGNORE_INDEX = -100
 
 
-# Elements that a block of work has: on a CPU as many as its cache holds, on others all that fit well.
+# Elements in a block of work: on a CPU what its cache holds, elsewhere what keeps a device busy.
 BLOCK = {"cpu": 1 << 18}
 
 
@@ -44,7 +44,7 @@ class _CrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         logits, labels = ctx.saved_tensors
         result = torch.empty_like(logits)
         weights = (gradient * (labels != IGNORE_INDEX))[:, None]
@@ -55,43 +55,60 @@ class _CrossEntropy(torch.autograd.Function):
         return result, None
 
 
-class _CosineAlignment(torch.autograd.Function):
-    """−(1/|D|) Σ cos(E_i, E_j) over rows of an embedding matrix, a block of pairs at a time.
+class _TiedEmbeddings(torch.autograd.Function):
+    """All uses of the tied word embeddings at once, so that one matrix of gradients is written.
 
-    The gradient at E_i is (cos · E_i / |E_i|² − E_j / |E_i||E_j|) / |D|. Left to autograd, the same
-    took a third of a training step (benchmarks/README.md).
+    From [vocabulary, d] embeddings: the rows of `ids`, the matrix in the `dtype` of the output
+    layer, and −(1/|D|) Σ cos(E_i, E_j) over the rows of `pairs` [2, |D|]; without ids or pairs,
+    none of these. The gradient of the cosines at E_i is
+    (cos · E_i / |E_i|² − E_j / |E_i||E_j|) / |D|; left to autograd it took a third of a training
+    step (benchmarks/README.md).
     """
 
     @staticmethod
-    def forward(ctx: Any, embeddings: Tensor, original: Tensor, derived: Tensor) -> Tensor:
-        size = len(original)
-        norms = torch.empty(2, size, device=embeddings.device)
-        cosines = torch.empty(size, device=embeddings.device)
-        for block in _blocks(embeddings, size, embeddings.shape[1]):
-            left, right = (embeddings[side[block]].float() for side in (original, derived))
-            for rows, out in zip((left, right), norms[:, block], strict=True):
-                torch.linalg.vector_norm(rows, dim=1, out=out)
-            torch.sum(left.mul_(right), 1, out=cosines[block])
-        norms.clamp_(min=1e-8)
-        cosines /= norms[0] * norms[1]
-        ctx.save_for_backward(embeddings, original, derived, norms, cosines)
-        return -cosines.mean()
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        ids: Tensor | None,
+        pairs: Tensor | None,
+        dtype: torch.dtype,
+        padding: int | None = None,
+    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        ctx.set_materialize_grads(False)
+        norms = cosines = None
+        if pairs is not None:
+            norms = torch.empty(pairs.shape, device=weight.device)
+            cosines = torch.empty_like(norms[0])
+            for block in _blocks(weight, len(cosines), weight.shape[1]):
+                left, right = (weight[side[block]].float() for side in pairs)
+                torch.linalg.vector_norm(left, dim=1, out=norms[0, block])
+                torch.linalg.vector_norm(right, dim=1, out=norms[1, block])
+                torch.sum(left.mul_(right), 1, out=cosines[block])
+            cosines /= norms.clamp_(min=1e-8).prod(0)
+        ctx.save_for_backward(weight, ids, pairs, norms, cosines)
+        ctx.padding = padding
+        rows = None if ids is None else F.embedding(ids, weight)
+        return rows, weight.to(dtype, copy=True), None if cosines is None else -cosines.mean()
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor, None, None]:
-        embeddings, original, derived, norms, cosines = ctx.saved_tensors
-        result = torch.zeros_like(embeddings)
-        scale = gradient / len(original)
-        own, other = scale * cosines / norms.square(), (scale / (norms[0] * norms[1]))[:, None]
-        for block in _blocks(embeddings, len(original), embeddings.shape[1]):
-            sides = original[block], derived[block]
-            rows = [embeddings[side].float() for side in sides]
-            for side, mine, twin, factor in zip(sides, rows, rows[::-1], own, strict=True):
-                part = torch.addcmul(mine * factor[block, None], twin, other[block], value=-1)
-                result.index_add_(0, side, part.to(result.dtype))
-        return result, None, None
+    def backward(ctx: Any, rows: Any, table: Any, alignment: Any) -> tuple[Any, ...]:
+        weight, ids, pairs, norms, cosines = ctx.saved_tensors
+        result = torch.zeros_like(weight) if table is None else table.to(weight.dtype, copy=True)
+        if rows is not None:
+            rows = rows.to(weight.dtype)
+            if ctx.padding is not None:
+                rows = rows.masked_fill((ids == ctx.padding)[..., None], 0)
+            result.index_add_(0, ids.flatten(), rows.flatten(0, -2))
+        if alignment is not None:
+            scale = alignment / len(cosines)
+            own, other = scale * cosines / norms.square(), (scale / norms.prod(0))[:, None]
+            for block in _blocks(weight, len(cosines), weight.shape[1]):
+                sides = pairs[:, block]
+                both = [weight[side].float() for side in sides]
+                for side, mine, twin, factor in zip(sides, both, both[::-1], own, strict=True):
+                    part = torch.addcmul(mine * factor[block, None], twin, other[block], value=-1)
+                    result.index_add_(0, side, part.to(weight.dtype))
+        return result, None, None, None, None
 
 
 def cosine_alignment_loss(original: Tensor, derived: Tensor) -> Tensor:
@@ -103,14 +120,18 @@ def cosine_alignment_loss(original: Tensor, derived: Tensor) -> Tensor:
 ALIGNMENT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine_alignment_loss}
 
 
+def _product_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The type of matrix products: autocast's, where it is on."""
+    enabled = torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if enabled else dtype
+
+
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
     """A mask to be added to attention scores, of their type: a wider one would widen them all."""
     if mask.dim() == 2:
         if mask.all():
             return None
         mask = mask[:, None, None]
-    if torch.is_autocast_enabled(mask.device.type):
-        dtype = torch.get_autocast_dtype(mask.device.type)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask == 0, torch.finfo(dtype).min)
 
 
@@ -146,6 +167,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         # The library guesses the loss from the class's name and would take the causal one.
         self.loss_type = "ForMaskedLM"
         self.dictionary: BilingualDictionary | None = None
+        self.dictionary_words = torch.nn.ModuleList()
 
     def set_dictionary(self, dictionary: BilingualDictionary | None) -> None:
         """Give the model the pairs to align; None takes them away. `ValueError` for unknown ids."""
@@ -166,14 +188,21 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         """L_align over the seen pairs, from the input word embeddings; None without any."""
         if self.dictionary is None or not self.dictionary.seen:
             return None
-        embeddings = self.get_input_embeddings().weight
+        weight = self.get_input_embeddings().weight
+        with torch.autocast(self.device.type, enabled=False):
+            if (pairs := self._row_pairs()) is not None:
+                return _TiedEmbeddings.apply(weight, None, pairs, weight.dtype)[2]
+            loss = ALIGNMENT_LOSSES[self.config.alignment_loss_type]
+            return loss(*(words(weight.float()) for words in self.dictionary_words))
+
+    def _row_pairs(self) -> Tensor | None:
+        """The seen pairs as rows of the embeddings, where cosines of such are what is wanted."""
+        if not self.dictionary_words or self.config.alignment_loss_type != "cosine":
+            return None
         original, derived = self.dictionary_words
-        if self.config.alignment_loss_type == "cosine" and original.offsets is derived.offsets:
-            # Both None: words of one piece each, which are rows of the matrix.
-            return _CosineAlignment.apply(embeddings, original.pieces, derived.pieces)
-        loss = ALIGNMENT_LOSSES[self.config.alignment_loss_type]
-        with torch.autocast(str(embeddings.device.type), enabled=False):
-            return loss(*(words(embeddings.float()) for words in self.dictionary_words))
+        if original.offsets is not None or derived.offsets is not None:
+            return None
+        return torch.stack([original.pieces, derived.pieces])
 
     @can_return_tuple
     def forward(
@@ -197,8 +226,19 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         unlabelled positions; by default while training only. (No name but `labels` may have "label"
         in it: the library's Trainer would wait for such an input and compute no loss.)
         """
+        dtype = _product_dtype(self.device, self.dtype)
         if attention_mask is not None and self.config._attn_implementation == "eager":
-            attention_mask = _additive(attention_mask, self.dtype)
+            attention_mask = _additive(attention_mask, dtype)
+        embeddings, head = self.get_input_embeddings(), self.cls.predictions
+        weight, alignment_loss = head.decoder.weight, None
+        if input_ids is not None and weight is embeddings.weight:
+            aligned = labels is not None and self.config.alignment_loss_weight
+            pairs = self._row_pairs() if aligned else None
+            with torch.autocast(self.device.type, enabled=False):
+                inputs_embeds, weight, alignment_loss = _TiedEmbeddings.apply(
+                    weight, input_ids, pairs, dtype, embeddings.padding_idx
+                )
+            input_ids = None
         hidden = self.bert(
             input_ids,
             attention_mask=attention_mask,
@@ -212,9 +252,11 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         if labels is not None and (self.training if sparse_logits is None else sparse_logits):
             labelled = labels != IGNORE_INDEX
             states, labels = states[labelled], labels[labelled]
-        logits = self.cls(states)
+        logits = F.linear(head.transform(states), weight, head.decoder.bias)
         if labels is not None:
-            parts = self._losses(logits, labels, num_items_in_batch)
+            if alignment_loss is None and self.config.alignment_loss_weight:
+                alignment_loss = self.compute_alignment_loss()
+            parts = self._losses(logits, labels, alignment_loss, num_items_in_batch)
         return AlignedMaskedLMOutput(
             logits=logits,
             hidden_states=hidden.hidden_states,
@@ -223,20 +265,24 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         )
 
     def _losses(
-        self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        alignment_loss: Tensor | None,
+        num_items_in_batch: Tensor | int | None,
     ) -> dict[str, Tensor]:
         total = _CrossEntropy.apply(logits.view(-1, logits.shape[-1]), labels.view(-1))
         count = labels.ne(IGNORE_INDEX).sum()
         whole = count if num_items_in_batch is None else num_items_in_batch
         whole = torch.as_tensor(whole, device=total.device).clamp(min=1)
         parts = {"loss": total / whole, "mlm_loss": total.detach() / count.clamp(min=1)}
-        weight = self.config.alignment_loss_weight
-        alignment_loss = self.compute_alignment_loss() if weight else None
         if alignment_loss is not None:
             # Each part of a batch carries its share of the alignment loss, or cutting a batch in
             # four would weigh it fourfold.
             share = count / whole if num_items_in_batch is not None else 1.0
-            parts["loss"] = parts["loss"] + weight * share * alignment_loss
+            parts["loss"] = (
+                parts["loss"] + self.config.alignment_loss_weight * share * alignment_loss
+            )
             parts["alignment_loss"] = alignment_loss.detach()
         return parts
 
