@@ -39,6 +39,7 @@ from hf_alignmlm.files import read_json, write_text
 from hf_alignmlm.objectives import OBJECTIVES
 
 TASKS = ("pos", "ner", "nli")
+KINDS = ("parser", "parsing", "pretraining", *TASKS)
 # The first stands for all: it alone is run with every seed and, with one task, every dictionary.
 LANGUAGES = ("trans_inv", "trans", "trans_syn-fr")
 CURVE_OBJECTIVE, CURVE_TASK = "align-mlm", "pos"
@@ -129,13 +130,15 @@ def plan(options: argparse.Namespace) -> list[Step]:
     def parsed(path: str) -> Step:
         parser = add(
             *("parser", "parser"),
-            f"hf_alignmlm.parsing train {_EWT} --output_dir {{output}}/parser".split(),
+            f"hf_alignmlm.parsing train {_EWT} --output_dir {{output}}/parser".split()
+            + shlex.split(options.override.get("parser", "")),
             "{output}/parser/parser.json",
         )
         name = "-".join(path.split(".")[0].split("/")[1:])
         product = f"{{output}}/parsed/{name}.parquet"
         command = f"hf_alignmlm.parsing parse {path} --parser {{output}}/parser --output {product}"
-        return add(name, "parsing", command.split(), product, parser)
+        words = command.split() + shlex.split(options.override.get("parsing", ""))
+        return add(name, "parsing", words, product, parser)
 
     def run(name: str, kind: str, head: str, language: str, *needs: Step, **more: Any) -> Step:
         words = shlex.split(f"{preset.options[kind]} {options.override.get(kind, '')}")
@@ -171,7 +174,7 @@ def plan(options: argparse.Namespace) -> list[Step]:
             for fraction in sorted({*options.dictionary_fractions} - {1.0}, reverse=True):
                 cell(CURVE_OBJECTIVE, main, options.seeds[0], fraction)
     # Parsing takes long and few wait for it, so it goes first.
-    return sorted(steps.values(), key=lambda step: step.kind not in ("parser", "parsing"))
+    return sorted(steps.values(), key=lambda step: step.kind not in KINDS[:2])
 
 
 def machine(jobs: int) -> dict[str, Any]:
@@ -317,7 +320,8 @@ class Driver:
         result |= {"name": step.name, "dictionary_fraction": step.dictionary_fraction}
         result["machine"] = machine(self.jobs)
         # A run that was finished or resumed took longer than this call.
-        result["seconds"] = max(seconds, result.get("train_runtime") or 0)
+        before = result.get("train_runtime") or 60 * result.get("cpu_minutes", 0)
+        result["seconds"] = max(seconds, before)
         result["commands"] = step.commands
         rows = (f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in result.items())
         write_text(self.results / f"{step.name}.json", "{\n" + ",\n".join(rows) + "\n}\n")
@@ -422,7 +426,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar=("KIND", "OPTIONS"),
-        help="further options of the steps of a kind: pretraining, pos, ner or nli",
+        help=f"further options of the steps of a kind: {', '.join(KINDS)}",
     )
     add("--dry_run", action="store_true", help="print what would run")
     add("--report_only", action="store_true", help="write the report of what there is")
@@ -435,10 +439,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.seeds = options.seeds or list(preset.seeds)
     options.dictionary_fractions = options.dictionary_fractions or list(preset.dictionary_fractions)
     options.override = dict(options.override)
-    if unknown := options.override.keys() - preset.options.keys():
-        parser.error(
-            f"--override {', '.join(unknown)}: known kinds are {', '.join(preset.options)}"
-        )
+    if unknown := options.override.keys() - set(KINDS):
+        parser.error(f"--override {', '.join(unknown)}: known kinds are {', '.join(KINDS)}")
     return options
 
 
