@@ -210,11 +210,16 @@ class WordEncoder:
         )
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._units = lru_cache(maxsize=1 << 20)(self._split)
         self.original = lru_cache(maxsize=1 << 20)(self._original)
         self.derived = lru_cache(maxsize=1 << 20)(self._derived)
 
     def words(self, text: str) -> list[str]:
         """The words of a text as the tokenizer's own normaliser and pre-tokenizer see them."""
+        # Neither looks past a space, and what stands between two is mostly known already.
+        return list(chain.from_iterable(map(self._units, text.split(" "))))
+
+    def _split(self, text: str) -> list[str]:
         split = self._backend.pre_tokenizer.pre_tokenize_str
         return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
 
@@ -234,6 +239,6 @@ class WordEncoder:
         self, words: Sequence[str], order: Sequence[int]
     ) -> tuple[list[int], list[int], list[int]]:
         """Original ids, derived ids in `order`, and the number of pieces of each original word."""
-        pieces = [self.original(word) for word in words]
-        derived = [i for position in order for i in self.derived(words[position])]
-        return [i for piece in pieces for i in piece], derived, [len(p) for p in pieces]
+        pieces = list(map(self.original, words))
+        derived = chain.from_iterable(map(self.derived, [words[place] for place in order]))
+        return list(chain.from_iterable(pieces)), list(derived), list(map(len, pieces))
