@@ -73,7 +73,7 @@ def _equal_or_best(ours: Cell, others: Sequence[Cell]) -> tuple[bool, str]:
 
 def summary(results: Sequence[dict[str, Any]], planned: Counter[tuple[str, str, str]]) -> list[Any]:
     """What was to be shown: `name`, `value`, `target`, `met`; null and false where runs lack."""
-    cells = cells_of(r for r in results if r["dictionary_fraction"] == 1)
+    cells = cells_of(results)
     cells = {key: cell for key, cell in cells.items() if len(cell.bz) >= planned[key] > 0}
 
     def found(*keys: tuple[str, str, str]) -> list[Cell] | None:

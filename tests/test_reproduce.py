@@ -258,6 +258,10 @@ def test_syntax_waits_for_trees_and_the_rest_does_not():
     assert "runs/parsed/sick-test.parquet" in commands["mlm-trans_syn-fr-42-nli"]
     assert "data/ud/en_ewt-ud-test.conllu.gz" in commands["mlm-trans_syn-fr-42-pos"]
     assert "UAS 88.8" in Path("report/README.md").read_text()
+    # A parser that is there is not trained again.
+    Path("report/results/parser.json").unlink()
+    assert run(*options) == []
+    assert stored("parser")["uas"] == 88.8
     # Without the runs, trees are made again for what needs them alone.
     shutil.rmtree("runs")
     assert run(*options) == []
