@@ -254,8 +254,16 @@ TAG = "import sys, run_tagging; run_tagging.main(sys.argv[1:])"
 def test_a_task_run_pushes_the_tagger_under_our_card(run, tmp_path):
     with HubServer() as hub:
         env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
-        options = "--task_name pos --use_cpu --max_steps 2 --max_train_samples 40".split()
-        options += "--max_eval_samples 20 --push_to_hub --hub_model_id me/tagger".split()
+        options = [
+            "--task_name",
+            "pos",
+            "--use_cpu",
+            "--max_steps",
+            "2",
+            "--max_train_samples",
+            "40",
+        ]
+        options += ["--max_eval_samples", "20", "--push_to_hub", "--hub_model_id", "me/tagger"]
         folders = ["--model_name_or_path", str(run), "--output_dir", str(tmp_path / "tagger")]
         done = in_process(TAG, env, *folders, *options, "--disable_tqdm", "true")
         assert done.returncode == 0, done.stderr

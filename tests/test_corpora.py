@@ -362,7 +362,9 @@ def test_words_keep_their_sentence_and_their_tree(double, language):
     assert list(sentences(row, 2, WordEncoder(double, language).words)) == [
         (row["words"], None, 2 * SENTENCES_PER_LINE)
     ]
-    (_, tree, _), *_ = sentences({"words": WORDS[0], **TREE}, 0, WordEncoder(double, language).words)
+    (_, tree, _), *_ = sentences(
+        {"words": WORDS[0], **TREE}, 0, WordEncoder(double, language).words
+    )
     assert vars(tree) == TREE
     partial = {"words": WORDS[0], **TREE, "heads": [2, None, 0, 3]}
     (_, tree, _), *_ = sentences(partial, 0, WordEncoder(double, language).words)
