@@ -57,6 +57,9 @@ SENTENCES_PER_LINE = 4096
 # Bytes of a file that are looked at before it is read.
 SAMPLE = 1 << 20
 
+_WORDS, _NUMBERS = List(Value("string")), List(Value("int32"))
+# Of one type wherever they come from, or corpora with trees could not be joined.
+TREES = Features({"words": _WORDS, "upos": _WORDS, "heads": _NUMBERS, "deprels": _WORDS})
 TOKENIZED = Features(
     {
         "original": List(Value("int32")),
@@ -121,7 +124,7 @@ def embedded_corpus(
     count = count or EMBEDDED_SENTENCES[split]
     arguments = {"split": split, "count": count, "seed": seed, "digest": code_digest()}
     make = IterableDataset if streaming else Dataset
-    return make.from_generator(_embedded, gen_kwargs=arguments)
+    return make.from_generator(_embedded, gen_kwargs=arguments, features=TREES)
 
 
 def _conllu(path: str, stamp: tuple[int, int], digest: str) -> Iterator[dict[str, Any]]:
@@ -135,7 +138,7 @@ def _read_file(path: str, streaming: bool) -> Corpus:
         stamp = (Path(path).stat().st_size, Path(path).stat().st_mtime_ns)
         arguments = {"path": path, "stamp": stamp, "digest": code_digest()}
         make = IterableDataset if streaming else Dataset
-        return make.from_generator(_conllu, gen_kwargs=arguments)
+        return make.from_generator(_conllu, gen_kwargs=arguments, features=TREES)
     return load_dataset(kind, data_files=path, split="train", streaming=streaming)
 
 
@@ -144,9 +147,10 @@ def _usable_columns(corpus: Corpus, source: str) -> Corpus:
     for name in WORD_COLUMNS:
         if name in columns:
             corpus = corpus if name == "words" else corpus.rename_column(name, "words")
-            return corpus.select_columns(
-                ["words", *(c for c in TREE_COLUMNS if set(TREE_COLUMNS) <= set(columns))]
-            )
+            trees = TREE_COLUMNS if set(TREE_COLUMNS) <= set(columns) else ()
+            corpus = corpus.select_columns(["words", *trees])
+            wanted = Features({name: TREES[name] for name in ("words", *trees)})
+            return corpus if corpus.features == wanted else corpus.cast(wanted)
     for name in TEXT_COLUMNS:
         if name in columns:
             corpus = corpus if name == "text" else corpus.rename_column(name, "text")

@@ -328,6 +328,23 @@ def test_any_amount_of_the_embedded_corpus_streamed_or_not():
     assert embedded_corpus("test", count=5)["words"][:] != corpus["words"][:5]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_trees_of_any_format_join(tmp_path, streaming):
+    row = {"tokens": WORDS[0], **TREE}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    Dataset.from_list([{"words": WORDS[0], **TREE}]).to_parquet(tmp_path / "b.parquet")
+    lines = [
+        f"{i}\t{word}\t_\t{upos}\t_\t_\t{head}\t{deprel}\t_\t_\n"
+        for i, (word, upos, head, deprel) in enumerate(
+            zip(WORDS[0], *(TREE[c] for c in ("upos", "heads", "deprels")), strict=True), 1
+        )
+    ]
+    (tmp_path / "c.conllu").write_text("".join(lines) + "\n")
+    paths = [str(tmp_path / name) for name in ("a.jsonl", "b.parquet", "c.conllu")]
+    rows = list(read_corpus(paths, streaming=streaming))
+    assert rows == [{"words": WORDS[0], **TREE}] * 3
+
+
 def test_joined_streams_take_turns_and_joined_tables_follow():
     one = [{"text": f"a{i}"} for i in range(4)]
     two = [{"text": f"b{i}"} for i in range(2)]
