@@ -37,6 +37,7 @@ FREE_ARGUMENTS = frozenset(
         *("output_dir", "overwrite_output_dir", "preprocessing_num_workers", "disable_tqdm"),
         *("dataloader_num_workers", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
         *("logging_steps", "log_level", "report_to", "logging_nan_inf_filter"),
+        "ddp_find_unused_parameters",
     }
 )
 
