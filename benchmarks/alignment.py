@@ -2,46 +2,36 @@
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
-import sys
 import time
 
 import torch
 
+from benchmarks.common import apart, peak_mib
 from hf_alignmlm.alignment import alignment_scores
 
 
-def _peak_mib() -> float:
-    # Linux counts ru_maxrss in KiB, macOS in bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
-
-
-def _run(pairs: int, dim: int, repeats: int) -> dict[str, float]:
+def _run(pairs: int, dim: int, repeats: int) -> dict[str, float | None]:
     generator = torch.Generator().manual_seed(0)
     original = torch.randn(pairs, dim, generator=generator)
     derived = torch.randn(pairs, dim, generator=generator).mul_(2).add_(original)
     index = torch.arange(pairs)
-    before, seconds, scores = _peak_mib(), [], {}
+    before, seconds, scores = peak_mib(), [], {}
     for _ in range(repeats):
         start = time.perf_counter()
         scores = alignment_scores(original, derived, index[:, None].expand(-1, 2), index % 2 == 0)
         seconds.append(time.perf_counter() - start)
     return {
         "seconds": round(statistics.median(seconds), 2),
-        "extra_mib": round(_peak_mib() - before, 1),
+        "extra_mib": round(peak_mib() - before, 1),
         "p1": scores["p1"],
     }
 
 
-def measure(pairs: int = 40_000, dim: int = 512, repeats: int = 3) -> dict[str, float]:
+def measure(pairs: int = 40_000, dim: int = 512, repeats: int = 3) -> dict[str, float | None]:
     """Median seconds and peak MiB beyond the inputs, in a new process: past peaks would hide it."""
     options = [f"--pairs={pairs}", f"--dim={dim}", f"--repeats={repeats}", "--here"]
-    command = [sys.executable, __file__, *options]
-    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    answer = apart("benchmarks.alignment", *options)
     return {"pairs": pairs, "dim": dim, "threads": torch.get_num_threads(), **answer}
 
 
@@ -53,4 +43,4 @@ if __name__ == "__main__":
     parser.add_argument("--here", action="store_true", help="measure in this process")
     options = vars(parser.parse_args())
     here = options.pop("here")
-    print(json.dumps(_run(**options) if here else measure(**options), indent=2))
+    print(json.dumps(_run(**options) if here else measure(**options)))

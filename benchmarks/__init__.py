@@ -1,0 +1,1 @@
+"""Where we stand: `python -m benchmarks` measures us beside what one would run instead."""

@@ -1,0 +1,150 @@
+"""Preparing text: `python -m benchmarks.data PART TEXT …` prints figures as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, disable_caching
+
+from benchmarks.common import ON_CPU, ROOT, bilingual_tokenizer, first_lines, quiet
+from hf_alignmlm.corpora import tokenize_corpus
+from hf_alignmlm.objectives import pack
+
+
+def plain_way(lines: list[str], tokenizer: Any) -> Dataset:
+    """What one writes without this library: `datasets.map`, and a Python loop over tokens."""
+    size = len(tokenizer) // 2
+
+    def derive(row: dict[str, str]) -> dict[str, list[int]]:
+        words: list[list[str]] = []
+        for token in tokenizer.tokenize(row["text"]):
+            if token.startswith("##"):
+                words[-1].append(token)
+            else:
+                words.append([token])
+        mark = words[-1:] if words and words[-1][0] in (".", "!", "?") else []
+        original, derived = [], []
+        for word in words:
+            for token in word:
+                original.append(tokenizer.convert_tokens_to_ids(token))
+        for word in words[: len(words) - len(mark)][::-1] + mark:
+            for token in word:
+                derived.append(tokenizer.convert_tokens_to_ids(token) + size)
+        return {"original": original, "derived": derived}
+
+    return Dataset.from_dict({"text": lines}).map(derive, remove_columns=["text"])
+
+
+def rates(text: Path, megabytes: float, processes: int) -> dict[str, Any]:
+    """Words per second of the plain way, and of ours by number of processes.
+
+    The plain way gets lines of one sentence, as ours makes them, and a tenth of the text.
+    """
+    import sentencex
+
+    disable_caching()
+    tokenizer, language = bilingual_tokenizer("mini", text)
+    lines = first_lines(text, megabytes)
+    words = sum(len(line.split()) for line in lines)
+    few = lines[: len(lines) // 10]
+    sentences = [s for line in few for s in sentencex.segment("en", line) if s.strip()]
+    start = time.perf_counter()
+    plain_way(sentences, tokenizer)
+    plain = sum(len(line.split()) for line in few) / (time.perf_counter() - start)
+    ours, packing = {}, 0.0
+    for count in range(1, processes + 1):
+        corpus = Dataset.from_dict({"text": lines})
+        start = time.perf_counter()
+        rows = tokenize_corpus(corpus, tokenizer, language, num_proc=count)
+        ours[str(count)] = words / (time.perf_counter() - start)
+        start = time.perf_counter()
+        pack(rows, tokenizer, max_seq_length=512)
+        packing = words / (time.perf_counter() - start)
+    return {
+        "words": words,
+        "plain_words_per_second": plain,
+        "words_per_second_by_processes": ours,
+        "packing_words_per_second": packing,
+        "against_plain": ours[str(processes)] / plain,
+        "ten_million_words_seconds": {"plain": 1e7 / plain, "ours": 1e7 / ours[str(processes)]},
+    }
+
+
+def script(name: str, *options: str, stop: str, **environment: str) -> tuple[float, str]:
+    """Seconds until one of our scripts prints a line with `stop` in it, and that line."""
+    command = [sys.executable, str(ROOT / name), *options, "--disable_tqdm", "true"]
+    command += ["--use_cpu", "--bf16"] if ON_CPU else ["--bf16"]
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"} | environment,
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if stop in line:
+                seconds = time.perf_counter() - start
+                process.kill() if stop == "'loss'" else process.wait()
+                return seconds, line
+    raise RuntimeError(f"{name} {' '.join(options)} printed no {stop}")
+
+
+def first_step(text: Path) -> dict[str, float]:
+    """Seconds from the command to the end of the first step, and again with everything cached."""
+    with tempfile.TemporaryDirectory(dir=text.parent) as folder:
+        found = {}
+        for when in ("first", "cached"):
+            found[when], _ = script(
+                *("run_pretraining.py", "--train_file", str(text), "--eval_strategy", "no"),
+                *("--logging_steps", "1", "--preprocessing_num_workers", str(os.cpu_count())),
+                *("--output_dir", f"{folder}/{when}", "--save_strategy", "no"),
+                stop="'loss'",
+                HF_DATASETS_CACHE=f"{folder}/cache",
+            )
+    return found
+
+
+def finetuning(text: Path) -> dict[str, float]:
+    """Sentences per second of training of both fine-tuning scripts, on the embedded corpus."""
+    found = {}
+    with tempfile.TemporaryDirectory(dir=text.parent) as folder:
+        options: tuple[str, ...] = ("--max_steps", "2")
+        options += ("--output_dir", f"{folder}/model", "--eval_strategy", "no")
+        script("run_pretraining.py", *options, stop="perplexity")
+        for name, more in (("run_tagging.py", ("--task_name", "pos")), ("run_xnli.py", ())):
+            options = (
+                "--model_name_or_path",
+                f"{folder}/model",
+                "--output_dir",
+                f"{folder}/{name}",
+            )
+            options += ("--max_steps", "60", "--skip_supervised")
+            _, line = script(name, *options, *more, stop="train_samples_per_second")
+            logged = json.loads(line.replace("'", '"'))
+            found[name] = float(logged["train_samples_per_second"])
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["rates", "first_step", "finetuning"])
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--megabytes", type=float, default=30)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    quiet()
+    if args.part == "rates":
+        result = rates(args.text, args.megabytes, args.processes)
+    else:
+        result = {"first_step": first_step, "finetuning": finetuning}[args.part](args.text)
+    print(json.dumps(result))
