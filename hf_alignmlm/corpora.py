@@ -310,29 +310,25 @@ def _tokenize(
     tokenizer: str,
     language: SyntheticLanguage,
     digest: str,
-) -> dict[str, list[Any]]:
+) -> pa.Table:
     encoder = _encoder(tokenizer, language)
-    rows: dict[str, list[Any]] = {name: [] for name in TOKENIZED}
+    words, orders, numbers = [], [], []
     for position, row_index in enumerate(indices):
         row = {name: values[position] for name, values in batch.items()}
-        if language.uses_derived_script(row_text(row)):
-            # A row without tokens stands for a skipped line, to be counted.
-            sentence_rows: Iterable[Any] = [([], [], [], [], -1 - row_index)]
-        else:
-            sentence_rows = _sentence_rows(row, row_index, encoder, language)
-        for values in sentence_rows:
-            for column, value in zip(rows.values(), values, strict=True):
-                column.append(value)
-    return rows
+        # A row without tokens stands for a skipped line, to be counted.
+        found: Iterable[Any] = [([], None, -1 - row_index)]
+        if not language.uses_derived_script(row_text(row)):
+            found = sentences(row, row_index, encoder.words)
+        for sentence, tree, index in found:
+            words.append(sentence)
+            orders.append(language.order(sentence, tree=tree, index=index) if sentence else [])
+            numbers.append(index)
+    columns = encoder.encode(words, orders) | {"index": numbers}
+    return pa.table(columns, schema=TOKENIZED.arrow_schema)
 
 
-def _sentence_rows(
-    row: dict[str, Any], row_index: int, encoder: WordEncoder, language: SyntheticLanguage
-) -> Iterator[tuple[list[int], list[int], list[int], list[int], int]]:
-    for words, tree, index in sentences(row, row_index, encoder.words):
-        order = language.order(words, tree=tree, index=index)
-        original, derived, pieces = encoder.encode(words, order)
-        yield original, derived, pieces, order, index
+def _tokenize_lists(*args: Any, **kwargs: Any) -> dict[str, list[Any]]:
+    return _tokenize(*args, **kwargs).to_pydict()
 
 
 def _keep(name: str, skipped: list[int], index: int) -> bool:
@@ -372,7 +368,7 @@ def tokenize_corpus(
         "features": TOKENIZED,
     }
     if isinstance(corpus, IterableDataset):
-        stream = corpus.map(_tokenize, **options)
+        stream = corpus.map(_tokenize_lists, **options)
         return stream.filter(partial(_keep, name, []), input_columns="index")
     tokenized = corpus.map(_tokenize, num_proc=num_proc, desc=f"Tokenizing {name}", **options)
     index = tokenized.with_format("numpy")["index"][:]

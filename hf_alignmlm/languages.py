@@ -115,15 +115,16 @@ def _word_orders(superstrate: str) -> WordOrderModel:
     return WordOrderModel.from_name(superstrate)
 
 
-def _inverted(order: list[int], marked: Sequence[bool]) -> list[int]:
+def _inverted(order: list[int], words: Sequence[str]) -> list[int]:
     """The order reversed; a final mark stays last.
 
     Where none ends the sentence, marks that begin it ("... and then") stay first: reversed, one
     would end it, and inverting twice would not be the identity.
     """
-    final = any(marked[-1:])
-    start = 0 if final or not order else marked.index(False)
-    stop = len(order) - final
+    final = bool(order) and words[order[-1]] in FINAL_MARKS
+    start, stop = 0, len(order) - final
+    while not final and start < stop and words[order[start]] in FINAL_MARKS:
+        start += 1
     return order[:start] + order[start:stop][::-1] + order[stop:]
 
 
@@ -205,7 +206,7 @@ class SyntheticLanguage:
         result = list(range(len(words)))
         for position, part in enumerate(self.orders):
             if part == "inv":
-                result = _inverted(result, [words[i] in FINAL_MARKS for i in result])
+                result = _inverted(result, words)
             elif part == "perm":
                 random.Random(f"perm/{self.seed}/{position}/{index}").shuffle(result)
             else:
@@ -252,7 +253,9 @@ class SyntheticLanguage:
 
     def uses_derived_script(self, text: str) -> bool:
         """Whether `text` already has a character that this language spells with."""
-        return self.mapped_share > 0 and bool(self._spelling.derived_script.search(text))
+        if text.isascii() or not self.mapped_share:
+            return False
+        return bool(self._spelling.derived_script.search(text))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the language beside a checkpoint, as `language.json`."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -38,6 +41,7 @@ SPECIAL_TOKENS = {
 }
 CONTINUATION = "##"
 MAX_ALPHABET = 1000
+WORDS_KEPT = 1 << 20
 
 
 def train_tokenizer(
@@ -210,9 +214,9 @@ class WordEncoder:
         )
         self._backend.no_truncation()
         self._backend.no_padding()
-        self._units = lru_cache(maxsize=1 << 20)(self._split)
-        self.original = lru_cache(maxsize=1 << 20)(self._original)
-        self.derived = lru_cache(maxsize=1 << 20)(self._derived)
+        self._units = lru_cache(maxsize=WORDS_KEPT)(self._split)
+        self.original = lru_cache(maxsize=WORDS_KEPT)(self._original)
+        self._forget()
 
     def words(self, text: str) -> list[str]:
         """The words of a text as the tokenizer's own normaliser and pre-tokenizer see them."""
@@ -231,14 +235,63 @@ class WordEncoder:
             for i in self._backend.encode(unit, add_special_tokens=False).ids
         )
 
-    def _derived(self, word: str) -> tuple[int, ...]:
+    def derived(self, word: str) -> tuple[int, ...]:
+        """The ids of an original word, spelled as the derived language spells it."""
         # With spaces, for where the normaliser parts what has none between: ideographs.
         return self.original(" ".join(map(self.language.spell, self.words(word))))
 
     def encode(
-        self, words: Sequence[str], order: Sequence[int]
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Original ids, derived ids in `order`, and the number of pieces of each original word."""
-        pieces = list(map(self.original, words))
-        derived = chain.from_iterable(map(self.derived, [words[place] for place in order]))
-        return list(chain.from_iterable(pieces)), list(derived), list(map(len, pieces))
+        self, sentences: Sequence[Sequence[str]], orders: Sequence[Sequence[int]]
+    ) -> dict[str, pa.ListArray]:
+        """Sentences of words to `original` ids, `derived` ids by `order`, and each word's `pieces`.
+
+        Each word is looked up once, as a number; the rest is arithmetic on arrays.
+        """
+        if self._number.cache_info().currsize > WORDS_KEPT:
+            self._forget()
+        words = chain.from_iterable(sentences)
+        numbers = np.fromiter(map(self._number, words), np.int64)
+        bounds = np.cumsum([0, *map(len, sentences)])
+        order = np.fromiter(chain.from_iterable(orders), np.int32, len(numbers))
+        moved = numbers[order + np.repeat(bounds[:-1], np.diff(bounds))]
+        original, pieces, starts = self._sides[0].take(numbers)
+        derived, _, derived_starts = self._sides[1].take(moved)
+        columns = {
+            "original": (starts[bounds], original),
+            "derived": (derived_starts[bounds], derived),
+            "pieces": (bounds, pieces.astype(np.int16)),
+            "order": (bounds, order),
+        }
+        return {
+            name: pa.ListArray.from_arrays(offsets.astype(np.int32), pa.array(values))
+            for name, (offsets, values) in columns.items()
+        }
+
+    def _forget(self) -> None:
+        self._sides = _Rows(), _Rows()
+        self._number = cache(self._add)
+
+    def _add(self, word: str) -> int:
+        self._sides[1].append(self.derived(word))
+        return self._sides[0].append(self.original(word))
+
+
+class _Rows:
+    """Rows of ids of any length, end to end, that grow one by one and are read many at once."""
+
+    def __init__(self) -> None:
+        self.ids, self.ends = array("i"), array("q", [0])
+
+    def append(self, row: Sequence[int]) -> int:
+        """Add a row; its number."""
+        self.ids.extend(row)
+        self.ends.append(len(self.ids))
+        return len(self.ends) - 2
+
+    def take(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows of these numbers, end to end, their sizes, and where each starts and ends."""
+        ids, ends = np.frombuffer(self.ids, np.int32), np.frombuffer(self.ends, np.int64)
+        sizes = ends[numbers + 1] - ends[numbers]
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        places = np.repeat(ends[numbers] - bounds[:-1], sizes) + np.arange(bounds[-1])
+        return ids[places], sizes, bounds

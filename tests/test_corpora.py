@@ -135,7 +135,8 @@ def test_files_of_several_formats_are_one_corpus(tmp_path, double, language, str
         "Who ?": 2,
     }
     tokenized = list(tokenize_corpus(read, double, language))
-    cat, who = (WordEncoder(double, language).encode(w, range(len(w)))[0] for w in WORDS)
+    columns = WordEncoder(double, language).encode(WORDS, [range(len(w)) for w in WORDS])
+    cat, who = columns["original"].to_pylist()
     found = Counter(tuple(row["original"]) for row in tokenized)
     assert found == {tuple(cat): 4, tuple(who): 3}
 
