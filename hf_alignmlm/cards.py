@@ -401,7 +401,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """`python -m hf_alignmlm.cards`."""
     parser = argparse.ArgumentParser(prog="python -m hf_alignmlm.cards", description=__doc__)
     parser.add_argument("command", choices=("write", "push"))
-    parser.add_argument("run", help="a finished run of run_pretraining.py")
+    parser.add_argument("run", help="a finished run, or (write) a built dataset")
     parser.add_argument("--transfer", help="a folder of task runs, for the transfer results")
     parser.add_argument("--output", help="write: the card's file; default: the run's README.md")
     add_push_options(parser)
@@ -417,7 +417,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         else:
             path = Path(args.output or Path(args.run) / CARD_FILE)
-            write_text(path, str(model_card(args.run, transfer=args.transfer)))
+            builds = read_builds(args.run)
+            card = dataset_card(builds, Path(args.run).name) if builds else None
+            write_text(path, str(card or model_card(args.run, transfer=args.transfer)))
             print(f"Card in {path}")
 
 

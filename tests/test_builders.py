@@ -13,7 +13,7 @@ from datasets import load_dataset
 from hub_server import HubServer
 from huggingface_hub import DatasetCard
 
-from hf_alignmlm import builders, minienglish
+from hf_alignmlm import builders, cards, minienglish
 from hf_alignmlm.builders import ParallelCorpus, main
 from hf_alignmlm.files import read_json
 from hf_alignmlm.languages import SyntheticLanguage
@@ -243,8 +243,8 @@ dataset = load_dataset\("me/twins", "trans"\)
 
 ## Source
 
-Made from `text\.txt` by hf_alignmlm \d+\.\d+\.\d+; .*
-.*
+Made by hf_alignmlm \d+\.\d+\.\d+ from `text\.txt`\.
+Options and digests .*
 
 ## Limits
 
@@ -283,6 +283,8 @@ def test_a_push_of_two_languages_interrupted_repeated_and_loaded(text, tmp_path)
     run("--language", "trans", "trans_inv", *options, *out(tmp_path))
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert "is not on the Hub yet" in (folder / "README.md").read_text()
+    cards.main(["write", str(folder), "--output", str(tmp_path / "card.md")])
+    assert (tmp_path / "card.md").read_text() == (folder / "README.md").read_text()
     with HubServer() as hub:
         env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
         push = ("push", str(folder), "--repo_id", "me/twins")
