@@ -33,26 +33,28 @@ class _CrossEntropy(torch.autograd.Function):
     """Summed cross-entropy of [rows, vocabulary] logits, in float32 a block of rows at a time.
 
     At once, the float32 copies of the logits and of their gradient are most of a step's memory.
+    The gradient takes the place of logits that nobody is to keep.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, keep_logits: bool) -> Tensor:
         ctx.save_for_backward(logits, labels)
+        ctx.keep_logits = keep_logits
         total = torch.zeros((), device=logits.device)
         for block in _blocks(logits, *logits.shape):
             total += F.cross_entropy(logits[block].float(), labels[block], reduction="sum")
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         logits, labels = ctx.saved_tensors
-        result = torch.empty_like(logits)
+        result = torch.empty_like(logits) if ctx.keep_logits else logits
         weights = (gradient * (labels != IGNORE_INDEX))[:, None]
         targets = labels.clamp(min=0)[:, None]
         for block in _blocks(logits, *logits.shape):
             shares = logits[block].float().softmax(1).mul_(weights[block])
             result[block] = shares.scatter_add_(1, targets[block], -weights[block])
-        return result, None
+        return result, None, None
 
 
 class _TiedEmbeddings(torch.autograd.Function):
@@ -215,6 +217,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         sparse_logits: bool | None = None,
+        keep_logits: bool = True,
         **kwargs: Any,
     ) -> AlignedMaskedLMOutput:
         """A masked LM's forward pass.
@@ -223,8 +226,10 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         length]; `labels` hold −100 where there is nothing to predict. `num_items_in_batch` is the
         number of labels of the whole batch of which this is a part (accumulation, processes): the
         parts' losses then add up to that of the whole. `sparse_logits` leaves out the logits of
-        unlabelled positions; by default while training only. (No name but `labels` may have "label"
-        in it: the library's Trainer would wait for such an input and compute no loss.)
+        unlabelled positions; by default while training only. `keep_logits` returns them beside the
+        loss: under mixed precision the library then makes a float32 copy of them. (No name but
+        `labels` may have "label" in it: the library's Trainer would wait for such an input and
+        compute no loss.)
         """
         dtype = _product_dtype(self.device, self.dtype)
         if attention_mask is not None and self.config._attn_implementation == "eager":
@@ -256,9 +261,9 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         if labels is not None:
             if alignment_loss is None and self.config.alignment_loss_weight:
                 alignment_loss = self.compute_alignment_loss()
-            parts = self._losses(logits, labels, alignment_loss, num_items_in_batch)
+            parts = self._losses(logits, labels, alignment_loss, num_items_in_batch, keep_logits)
         return AlignedMaskedLMOutput(
-            logits=logits,
+            logits=logits if keep_logits or labels is None else None,
             hidden_states=hidden.hidden_states,
             attentions=hidden.attentions,
             **parts,
@@ -270,8 +275,9 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         labels: Tensor,
         alignment_loss: Tensor | None,
         num_items_in_batch: Tensor | int | None,
+        keep_logits: bool,
     ) -> dict[str, Tensor]:
-        total = _CrossEntropy.apply(logits.view(-1, logits.shape[-1]), labels.view(-1))
+        total = _CrossEntropy.apply(logits.view(-1, logits.shape[-1]), labels.view(-1), keep_logits)
         count = labels.ne(IGNORE_INDEX).sum()
         whole = count if num_items_in_batch is None else num_items_in_batch
         whole = torch.as_tensor(whole, device=total.device).clamp(min=1)

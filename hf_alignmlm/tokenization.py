@@ -214,6 +214,7 @@ class WordEncoder:
         )
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._cased = not self._backend.normalizer.lowercase
         self._units = lru_cache(maxsize=WORDS_KEPT)(self._split)
         self.original = lru_cache(maxsize=WORDS_KEPT)(self._original)
         self._forget()
@@ -224,6 +225,8 @@ class WordEncoder:
         return list(chain.from_iterable(map(self._units, text.split(" "))))
 
     def _split(self, text: str) -> list[str]:
+        if self._cased and text.isascii() and text.isalpha():
+            return [text]
         split = self._backend.pre_tokenizer.pre_tokenize_str
         return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
 
@@ -238,7 +241,7 @@ class WordEncoder:
     def derived(self, word: str) -> tuple[int, ...]:
         """The ids of an original word, spelled as the derived language spells it."""
         # With spaces, for where the normaliser parts what has none between: ideographs.
-        return self.original(" ".join(map(self.language.spell, self.words(word))))
+        return self._original(" ".join(map(self.language.spell, self.words(word))))
 
     def encode(
         self, sentences: Sequence[Sequence[str]], orders: Sequence[Sequence[int]]

@@ -59,7 +59,8 @@ class AlignMLMTrainer(Trainer):
     def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.language = language
-        if self.args.device.type == "cpu" and isinstance(self.model, BertForAlignedMaskedLM):
+        self._own_model = isinstance(self.model, BertForAlignedMaskedLM)
+        if isinstance(self.model, BertForAlignedMaskedLM) and self.args.device.type == "cpu":
             # Plain matrix products, which beat the fused kernel there (benchmarks/README.md).
             self.model.set_attn_implementation("eager")
         self._sums: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
@@ -75,6 +76,8 @@ class AlignMLMTrainer(Trainer):
         if not model.training:
             # In evaluation each batch stands for itself: its mean loss, weighed by its labels.
             num_items_in_batch = None
+        elif self._own_model and not return_outputs:
+            inputs = {**inputs, "keep_logits": False}
         loss, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
