@@ -101,8 +101,8 @@ def write_text(path: Path, megabytes: float) -> Path:
     with path.open("w") as stream:
         while stream.tell() < megabytes * 1e6:
             drawn = rng.choice(words, size=80_000, p=shares / shares.sum())
-            parts = np.split(drawn, np.sort(rng.choice(80_000, 4_000, replace=False)))
-            told = [f"{' '.join(s[:4])}, {' '.join(s[4:])}.".capitalize() for s in parts]
+            sentences = np.split(drawn, np.sort(rng.choice(80_000, 4_000, replace=False)))
+            told = [f"{' '.join(s[:4])}, {' '.join(s[4:])}.".capitalize() for s in sentences]
             stream.writelines(" ".join(told[i : i + 4]) + "\n" for i in range(0, 4_000, 4))
     return path
 
