@@ -113,7 +113,7 @@ def main() -> None:
         if args.train_file:
             shutil.copy(args.train_file, text)
         else:
-            write_text(text, 30)
+            write_text(text, 70)
         for part in args.parts:
             figures = {"machine": machine(), "figures": measure(part, text, args)}
             (RESULTS / f"{part}.json").write_text(json.dumps(figures, indent=1) + "\n")

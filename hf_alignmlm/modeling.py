@@ -33,28 +33,26 @@ class _CrossEntropy(torch.autograd.Function):
     """Summed cross-entropy of [rows, vocabulary] logits, in float32 a block of rows at a time.
 
     At once, the float32 copies of the logits and of their gradient are most of a step's memory.
-    The gradient takes the place of logits that nobody is to keep.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, keep_logits: bool) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         ctx.save_for_backward(logits, labels)
-        ctx.keep_logits = keep_logits
         total = torch.zeros((), device=logits.device)
         for block in _blocks(logits, *logits.shape):
             total += F.cross_entropy(logits[block].float(), labels[block], reduction="sum")
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         logits, labels = ctx.saved_tensors
-        result = torch.empty_like(logits) if ctx.keep_logits else logits
+        result = torch.empty_like(logits)
         weights = (gradient * (labels != IGNORE_INDEX))[:, None]
         targets = labels.clamp(min=0)[:, None]
         for block in _blocks(logits, *logits.shape):
             shares = logits[block].float().softmax(1).mul_(weights[block])
             result[block] = shares.scatter_add_(1, targets[block], -weights[block])
-        return result, None, None
+        return result, None
 
 
 class _TiedEmbeddings(torch.autograd.Function):
@@ -261,7 +259,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         if labels is not None:
             if alignment_loss is None and self.config.alignment_loss_weight:
                 alignment_loss = self.compute_alignment_loss()
-            parts = self._losses(logits, labels, alignment_loss, num_items_in_batch, keep_logits)
+            parts = self._losses(logits, labels, alignment_loss, num_items_in_batch)
         return AlignedMaskedLMOutput(
             logits=logits if keep_logits or labels is None else None,
             hidden_states=hidden.hidden_states,
@@ -275,9 +273,8 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         labels: Tensor,
         alignment_loss: Tensor | None,
         num_items_in_batch: Tensor | int | None,
-        keep_logits: bool,
     ) -> dict[str, Tensor]:
-        total = _CrossEntropy.apply(logits.view(-1, logits.shape[-1]), labels.view(-1), keep_logits)
+        total = _CrossEntropy.apply(logits.view(-1, logits.shape[-1]), labels.view(-1))
         count = labels.ne(IGNORE_INDEX).sum()
         whole = count if num_items_in_batch is None else num_items_in_batch
         whole = torch.as_tensor(whole, device=total.device).clamp(min=1)
