@@ -240,7 +240,8 @@ def load_splits(
     if validation is None and isinstance(train, Dataset):
         if len(train) < 2:
             raise ValueError("one row of text gives no validation set: give a --validation_file")
-        parts = train.train_test_split(validation_split_percentage / 100, shuffle=False)
+        # Nothing is drawn, but without a seed the cache would take each split for another.
+        parts = train.train_test_split(validation_split_percentage / 100, shuffle=False, seed=0)
         train, validation = parts["train"], parts["test"]
     elif validation is None:
         rows = max_eval_samples or STREAM_VALIDATION_ROWS

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from datasets import Dataset, Features, IterableDataset, List, Value
 from torch import Tensor
@@ -151,8 +152,19 @@ def _pairs(
     return rows
 
 
+def _lists(column: Any) -> Any:
+    """A column of a table as views of one array; made row by row, they took most of the time."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    array = column.combine_chunks()
+    if not pa.types.is_list(array.type):
+        return array.to_numpy()
+    ends = np.cumsum(array.value_lengths().to_numpy())
+    return np.split(array.flatten().to_numpy(), ends)[:-1]
+
+
 def _pack(
-    batch: dict[str, Any],
+    batch: Any,
     *,
     languages: Sequence[int],
     max_seq_length: int,
@@ -163,23 +175,28 @@ def _pack(
     pad: int,
     isolate: bool,
     digest: str,
-) -> dict[str, list[Any]]:
-    columns = {ORIGINAL: "original", DERIVED: "derived"}
+) -> Any:
+    names = {ORIGINAL: "original", DERIVED: "derived"}
     rows, kinds = [], []
     for language in languages:
         arrange = _fit if isolate else _stream
-        sequences = arrange(batch[columns[language]], max_seq_length, cls, sep)
+        sequences = arrange(_lists(batch[names[language]]), max_seq_length, cls, sep)
         rows += sequences
         kinds += [language] * len(sequences)
     if tlm_rate > 0:
         chosen = _uniform(seed, np.asarray(batch["index"])) < tlm_rate
         picked = {
-            name: [value for value, keep in zip(values, chosen, strict=True) if keep]
-            for name, values in batch.items()
+            name: [v for v, keep in zip(_lists(batch[name]), chosen, strict=True) if keep]
+            for name in ("original", "derived", "pieces", "order")
         }
         sequences = _pairs(picked, max_seq_length, cls, sep, pad, isolate)
         rows += sequences
         kinds += [PAIR] * len(sequences)
+    if isinstance(batch, pa.Table):
+        ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+        flat = np.concatenate(rows) if rows else np.zeros(0, np.int32)
+        columns = {"input_ids": pa.ListArray.from_arrays(ends, flat), "language": kinds}
+        return pa.table(columns, schema=PACKED.arrow_schema)
     return {"input_ids": rows, "language": kinds}
 
 
@@ -222,7 +239,9 @@ def pack(
         "remove_columns": ["original", "derived", "pieces", "order", "index"],
     }
     if isinstance(tokenized, Dataset):
-        return tokenized.with_format("numpy").map(_pack, desc=f"Packing {name}", **options)
+        tokenized = tokenized.with_format("arrow")
+        packed = tokenized.map(_pack, desc=f"Packing {name}", **options)
+        return packed.with_format("numpy")
     return tokenized.map(_pack, **options)
 
 
