@@ -259,6 +259,29 @@ def test_without_alignment_gradients_are_those_of_stock_bert():
     assert_close(gradients(stock), gradients(model))
 
 
+@pytest.mark.parametrize("pairs", [SINGLE, SEVERAL], ids=["one piece", "several pieces"])
+def test_with_alignment_gradients_are_those_of_both_parts(pairs):
+    model, stock = aligned(pairs).train(), BertForMaskedLM(BertConfig(**SHAPE)).train()
+    stock.load_state_dict(model.state_dict())
+    inputs = batch()
+    inputs["input_ids"][0, :3] = 0  # padding that is attended to still gives its row no gradient
+    model(**inputs).loss.backward()
+    table = stock.get_input_embeddings().weight
+    words = [[table[list(word)].mean(0) for word in side] for side in zip(*pairs, strict=True)]
+    cosines = torch.nn.functional.cosine_similarity(*map(torch.stack, words), dim=1)
+    (stock(**inputs).loss - 10.0 * cosines.mean()).backward()
+    assert_close(gradients(stock), gradients(model))
+
+
+def test_logits_that_are_not_kept_change_nothing_else():
+    kept, dropped = aligned(SEVERAL).train(), aligned(SEVERAL).train()
+    output = dropped(**batch(), keep_logits=False)
+    assert output.logits is None
+    kept(**batch()).loss.backward()
+    output.loss.backward()
+    assert_close(gradients(kept), gradients(dropped), tolerance=1e-7)
+
+
 def test_evaluation_gives_all_logits_unless_told_otherwise():
     model = aligned().eval()
     inputs = batch()
@@ -295,6 +318,24 @@ def test_a_mask_of_four_dimensions_isolates_sentences():
     packed = model(ids, attention_mask=mask, position_ids=positions).logits
     alone = torch.cat([model(ids[:, :5]).logits, model(ids[:, 5:]).logits], 1)
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["none", "all", "padding", "isolated"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_plain_attention_knows_every_mask(kind, autocast):
+    model = aligned().eval()
+    inputs = batch()
+    del inputs["labels"]
+    isolated = torch.zeros(3, 1, 12, 12, dtype=torch.bool)
+    isolated[..., :5, :5] = isolated[..., 5:, 5:] = True
+    ones = torch.ones_like(inputs["input_ids"])
+    masks = {"none": None, "all": ones, "isolated": isolated}
+    inputs["attention_mask"] = masks.get(kind, inputs["attention_mask"])
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        fused = model(**inputs).logits.float()
+        model.set_attn_implementation("eager")
+        plain = model(**inputs).logits.float()
+    torch.testing.assert_close(plain, fused, rtol=0, atol=2e-2 if autocast else 1e-5)
 
 
 # --- any training loop ----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hf_alignmlm import minienglish
+from hf_alignmlm import minienglish, tokenization
 from hf_alignmlm.corpora import sentences
 from hf_alignmlm.languages import DERIVED_CHARACTERS, SyntheticLanguage
 from hf_alignmlm.syntax import read_conllu
@@ -230,6 +230,29 @@ any_text = st.text(
 def test_any_text_and_its_twin_have_the_same_ids(foreign_laws, text, words):
     for law in foreign_laws:
         assert law.mismatches([(law.encoder.words(text), 7), (words, 8)]) == []
+
+
+@given(text=any_text)
+@example(text=" ".join(ADVERSARIAL))
+@settings(max_examples=200)
+def test_words_are_those_of_the_tokenizers_own_splitting(foreign_laws, text):
+    for law in foreign_laws:
+        backend = law.encoder._backend
+        split = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
+        assert law.encoder.words(text) == [word for word, _ in split]
+
+
+def test_forgotten_words_are_learnt_again(monkeypatch, doubled, embedded):
+    sentences = [sentence.words for sentence in embedded[:60]]
+    orders = [range(len(words)) for words in sentences]
+    expected = WordEncoder(*doubled).encode(sentences, orders)
+    monkeypatch.setattr(tokenization, "WORDS_KEPT", 3)
+    encoder = WordEncoder(*doubled)
+    for start in range(0, 60, 20):
+        rows = slice(start, start + 20)
+        found = encoder.encode(sentences[rows], orders[rows])
+        for name, column in expected.items():
+            assert found[name].to_pylist() == column[rows].to_pylist()
 
 
 # --- the double -----------------------------------------------------------------------------------
