@@ -128,7 +128,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.
 
 
 # Share of the matrix rate that whole training steps were seen to reach (benchmarks/).
-EXPECTED_UTILISATION = 0.25
+EXPECTED_UTILISATION = 0.4
 
 
 def expectation(
