@@ -79,8 +79,9 @@ def _example(language: SyntheticLanguage) -> str:
 
 def corpus_name(arguments: dict[str, Any]) -> str:
     """What a run was trained on, without the paths of the machine that trained it."""
-    if arguments.get("train_file"):
-        return ", ".join(f"`{Path(path).name}`" for path in arguments["train_file"])
+    if files := arguments.get("train_file"):
+        files = [files] if isinstance(files, str) else files
+        return ", ".join(f"`{Path(path).name}`" for path in files)
     for name in ("dataset", "source"):
         if arguments.get(f"{name}_name"):
             config = arguments.get(f"{name}_config_name") or "default"

@@ -45,7 +45,7 @@ def transfer(run):
     folder = run.parent / "tiny-pos"
     scores = {"source": 90.0, "bz": 60.0, "bs": 88.0, "transfer_gap": -28.0}
     task = {"task": "pos", "metric": "accuracy", "language": "trans_inv", "seeds": [0], **scores}
-    arguments = {"model_name_or_path": str(run), "train_file": None}
+    arguments = {"model_name_or_path": str(run), "train_file": "/home/me/tags.conllu"}
     write_json(folder / "all_results.json", task | {"arguments": arguments})
     return folder
 
@@ -125,6 +125,7 @@ def test_a_whole_card(run, transfer):
     pattern = CARD.replace("NUM", NUMBER)
     assert re.fullmatch(pattern.strip(), card.strip()), card
     results = ModelCard(card).data.eval_results
+    assert {r.dataset_type for r in results} == {"tags.conllu"}
     assert [(r.metric_name, r.metric_value) for r in results] == [
         ("accuracy, original language", 90.0),
         ("accuracy, zero-shot", 60.0),
