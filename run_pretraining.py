@@ -9,7 +9,7 @@ With no corpus named, the embedded one. Several processes: see the README.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from hf_alignmlm.cards import push_run
 from hf_alignmlm.configuration import AlignedBertConfig
 from hf_alignmlm.dictionary import BilingualDictionary
 from hf_alignmlm.files import write_json
-from hf_alignmlm.languages import SyntheticLanguage, spelling
+from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.modeling import BertForAlignedMaskedLM
 from hf_alignmlm.objectives import (
     LANGUAGES,
@@ -53,6 +53,7 @@ from hf_alignmlm.tokenization import (
     double_tokenizer,
     is_doubled,
     load_tokenizer,
+    spelling_all,
     train_tokenizer,
     vocabulary_pairs,
 )
@@ -116,8 +117,7 @@ def load_bilingual_tokenizer(
     elif language.mapped_share:
         # Doubled before: the language spells the characters that it could spell then.
         tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer) // 2)))
-        extra = {c for token in tokens for c in token if ord(c) not in spelling().table}
-        language = replace(language, alphabet="".join(sorted(extra)))
+        language = spelling_all(language, tokens)
     return tokenizer, language
 
 

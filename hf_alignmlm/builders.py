@@ -18,8 +18,6 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as parquet
 from datasets import ClassLabel, Features, List, Value
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers.utils import logging
 
 from hf_alignmlm.arguments import one_line_errors, option, parse, versions
@@ -41,7 +39,7 @@ from hf_alignmlm.corpora import (
 from hf_alignmlm.files import write_json, write_text
 from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.tasks import NLI_LABELS, SPLITS, TASKS, derive_row, read_task
-from hf_alignmlm.tokenization import WordEncoder, load_tokenizer
+from hf_alignmlm.tokenization import WordEncoder, blank_tokenizer, load_tokenizer
 
 logger = logging.get_logger(__name__)
 
@@ -105,10 +103,9 @@ class SourceConfig(datasets.BuilderConfig):
 
     def split_words(self, language: SyntheticLanguage) -> Callable[[str], list[str]]:
         """Text to words, as the checkpoint or cased BERT has them."""
-        if self.model_name_or_path:
-            return WordEncoder(load_tokenizer(self.model_name_or_path), language).words
-        normalise, split = BertNormalizer(lowercase=False), BertPreTokenizer()
-        return lambda text: [w for w, _ in split.pre_tokenize_str(normalise.normalize_str(text))]
+        name = self.model_name_or_path
+        tokenizer = load_tokenizer(name) if name else blank_tokenizer().to_str()
+        return WordEncoder(tokenizer, language).words
 
 
 class _Builder(datasets.ArrowBasedBuilder):
@@ -304,12 +301,12 @@ def build(arguments: BuildArguments) -> list[Path]:
     }
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: name a folder as --output_dir")
-    wanted = {}
-    for name, builder in builders.items():
-        # Names without folders: this record is published.
-        named = {k: [Path(p).name for p in v] for k, v in options.items() if k.endswith("_file")}
-        wanted[name] = {"kind": kind, "options": options | named} | builder.config.digests()
+    # Names without folders: this record is published.
+    named = {k: [Path(p).name for p in v] for k, v in options.items() if k.endswith("_file")}
+    digests = next(iter(builders.values())).config.digests()
+    wanted = {"kind": kind, "options": options | named, **digests}
     before = read_builds(folder)
+    kept = {name for name, built in before.items() if built.items() >= wanted.items()}
     card = folder / CARD_FILE
     overwrite = arguments.overwrite_output_dir
     if (
@@ -320,22 +317,21 @@ def build(arguments: BuildArguments) -> list[Path]:
         raise ValueError(
             f"{card} is not as it was built: give --overwrite_output_dir to replace it"
         )
-    for name, want in wanted.items():
-        if other := {build["kind"] for build in before.values()} - {kind}:
-            raise ValueError(f"{folder} holds {other.pop()}, not {kind}: name another folder")
-        found = before.get(name)
-        if found is None and (folder / name).exists():
+    if other := {built["kind"] for built in before.values()} - {kind}:
+        raise ValueError(f"{folder} holds {other.pop()}, not {kind}: name another folder")
+    for name in builders:
+        if name not in before and (folder / name).exists():
             raise ValueError(f"{folder / name} exists and is no build of ours: name another folder")
-        if found and not overwrite and {key: found[key] for key in want} != want:
+        if name in before and name not in kept and not overwrite:
             raise ValueError(
                 f"{folder / name} was built from other options, files or code: name another "
                 "--output_dir, or give --overwrite_output_dir"
             )
     for name, builder in builders.items():
-        if name in before and {key: before[name][key] for key in wanted[name]} == wanted[name]:
+        if name in kept:
             print(f"{folder / name} holds this build already", flush=True)
-            continue
-        _build_one(builder, folder / name, wanted[name], arguments)
+        else:
+            _build_one(builder, folder / name, wanted, arguments)
     write_text(card, str(dataset_card(read_builds(folder), folder.name)))
     return [folder / name for name in builders]
 

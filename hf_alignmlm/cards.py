@@ -266,11 +266,6 @@ def dataset_card(builds: dict[str, Any], name: str, *, released: bool = False) -
         return DatasetCard("")
     first = next(iter(builds.values()))
     kind, options = first["kind"], first["options"]
-    files = [
-        {"split": split, "path": f"{config}/{kind}-{split}*.parquet"}
-        for config, build in builds.items()
-        for split in build["splits"]
-    ]
     data = DatasetCardData(
         language="en",
         license=first["license"],
@@ -280,9 +275,12 @@ def dataset_card(builds: dict[str, Any], name: str, *, released: bool = False) -
         configs=[
             {
                 "config_name": config,
-                "data_files": [f for f in files if f["path"].startswith(f"{config}/")],
+                "data_files": [
+                    {"split": split, "path": f"{config}/{kind}-{split}*.parquet"}
+                    for split in build["splits"]
+                ],
             }
-            for config in builds
+            for config, build in builds.items()
         ],
     )
     languages = [

@@ -265,6 +265,13 @@ def row_text(row: dict[str, Any]) -> str:
     return row.get("text") or " ".join(row.get("words") or [])
 
 
+def row_tree(row: dict[str, Any], prefix: str = "") -> Any:
+    """The tree in a row's columns, their names behind `prefix`; None where it has none, or part."""
+    tree = {name: row.get(prefix + name) for name in TREE_COLUMNS}
+    whole = all(values is not None and None not in values for values in tree.values())
+    return SimpleNamespace(**tree) if whole else None
+
+
 def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[str]:
     """The corpora as plain texts, to train a tokenizer on; of a stream, `limit` rows at most."""
     for corpus in corpora:
@@ -281,9 +288,7 @@ def sentences(
     `split` gives a text's words, `language` (ISO 639) is that of the rules for sentences' ends.
     """
     if row.get("words") is not None:
-        has_tree = row.get("heads") is not None and None not in row["heads"]
-        tree = SimpleNamespace(**{c: row[c] for c in TREE_COLUMNS}) if has_tree else None
-        yield row["words"], tree, index * SENTENCES_PER_LINE
+        yield row["words"], row_tree(row), index * SENTENCES_PER_LINE
     elif text := row_text(row).strip():
         for number, sentence in enumerate(sentencex.segment(language, text)):
             if words := split(sentence):
@@ -294,8 +299,8 @@ def sentences(
 def code_digest() -> str:
     """A digest of the code that makes rows, so that changed code never returns cached data."""
     here = Path(__file__).parent
-    names = ("corpora", "languages", "minienglish", "objectives", "syntax", "tokenization")
-    found = [here / f"{name}.py" for name in names if (here / f"{name}.py").exists()]
+    names = ("builders", "corpora", "languages", "minienglish", "objectives", "syntax", "tasks")
+    found = [here / f"{name}.py" for name in (*names, "tokenization")]
     found += [here / "minienglish.json", *sorted(here.glob("word_order/*.json"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in found)).hexdigest()[:16]
 

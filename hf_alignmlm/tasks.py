@@ -8,7 +8,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -21,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.corpora import check_file, file_format
+from hf_alignmlm.corpora import TREE_COLUMNS, check_file, file_format, row_tree
 from hf_alignmlm.files import open_file
 from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.syntax import read_conllu
@@ -38,7 +37,6 @@ TAG_COLUMNS = {
     "ner": ("ner_tags", "tags"),
 }
 NLI_LABELS = ("entailment", "neutral", "contradiction")
-TREE = ("heads", "deprels", "upos")
 
 
 @dataclass
@@ -123,13 +121,7 @@ def _tagging_row(raw: dict[str, Any], task: str, where: str) -> Row | None:
         raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
     if not all(isinstance(tag, str) for tag in tags):
         raise ValueError(f"{where}: tags must be strings, or classes with names")
-    return Row([words], iob2(tags) if task == "ner" else tags, [_tree(raw)]) if words else None
-
-
-def _tree(raw: dict[str, Any], prefix: str = "") -> Any:
-    tree = {name: raw.get(prefix + name) for name in TREE}
-    known = all(values is not None and None not in values for values in tree.values())
-    return SimpleNamespace(**tree) if known else None
+    return Row([words], iob2(tags) if task == "ner" else tags, [row_tree(raw)]) if words else None
 
 
 def _nli_row(raw: dict[str, Any], split: Callable[[str], list[str]], where: str) -> Row | None:
@@ -142,7 +134,7 @@ def _nli_row(raw: dict[str, Any], split: Callable[[str], list[str]], where: str)
             raise ValueError(f"{where}: label {label} is not one of 0, 1, 2")
         label = NLI_LABELS[label]
     words = [split(text) if isinstance(text, str) else list(text) for text in texts]
-    trees = [_tree(raw, "premise_"), _tree(raw, "hypothesis_")]
+    trees = [row_tree(raw, "premise_"), row_tree(raw, "hypothesis_")]
     return Row(words, [label], trees) if all(words) else None
 
 
@@ -153,7 +145,7 @@ def _embedded(task: str, split: str) -> Iterator[dict[str, Any]]:
             for part in ("premise", "hypothesis"):
                 sentence = getattr(pair, part)
                 row[part] = sentence.words
-                row |= {f"{part}_{name}": getattr(sentence, name) for name in TREE}
+                row |= {f"{part}_{name}": getattr(sentence, name) for name in TREE_COLUMNS}
             yield row
         return
     for s in minienglish.sentences(EMBEDDED_ROWS[split], split=f"task-{split}"):

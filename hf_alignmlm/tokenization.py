@@ -44,6 +44,14 @@ MAX_ALPHABET = 1000
 WORDS_KEPT = 1 << 20
 
 
+def blank_tokenizer(*, lowercase: bool = False) -> Tokenizer:
+    """BERT's normaliser and words, without a vocabulary."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, *, lowercase: bool = False, model_max_length: int = 512
 ) -> PreTrainedTokenizerFast:
@@ -54,9 +62,7 @@ def train_tokenizer(
     for texts without any. Words in the derived script, or with a character among the rarest, stay
     out: they will be [UNK].
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = blank_tokenizer(lowercase=lowercase)
     texts = [tokenizer.normalizer.normalize_str(text) for text in texts]
     counts = Counter(chain.from_iterable(texts))
     characters = [
@@ -140,6 +146,12 @@ def check_wordpiece(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
+def spelling_all(language: SyntheticLanguage, tokens: Iterable[str]) -> SyntheticLanguage:
+    """The language able to spell every character of these tokens."""
+    extra = {c for token in tokens for c in token if ord(c) not in spelling().table}
+    return replace(language, alphabet="".join(sorted(extra)))
+
+
 def double_tokenizer(
     tokenizer: PreTrainedTokenizerBase, language: SyntheticLanguage
 ) -> tuple[PreTrainedTokenizerFast, SyntheticLanguage]:
@@ -155,10 +167,8 @@ def double_tokenizer(
     if sorted(vocabulary.values()) != list(range(size)):
         raise ValueError("this tokenizer's ids have gaps: it cannot be doubled by adding V")
     ordinary = [token for token in vocabulary if token not in tokenizer.all_special_tokens]
-    characters = {c for token in ordinary for c in token.removeprefix(CONTINUATION)}
-    extra = "".join(sorted(c for c in characters if ord(c) not in spelling().table))
-    language = replace(language, alphabet=extra)
-    table = spelling(extra).table
+    language = spelling_all(language, ordinary)
+    table = spelling(language.alphabet).table
 
     def twin(token: str) -> str:
         prefix = CONTINUATION if len(token) > 2 and token.startswith(CONTINUATION) else ""

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -122,6 +124,13 @@ def _card_metadata(card: Blob | None) -> dict[str, Any]:
         if not all(isinstance(value, str) for value in values):
             raise HubError(400, f'"{key}" must be a string or a list of strings')
     return data
+
+
+def in_process(code: str, env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
+    """Python code in a process of its own, where the client reads `env` before anything else."""
+    command = [sys.executable, "-c", code, *args]
+    root = Path(__file__).parent.parent
+    return subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, check=False)
 
 
 class HubServer:

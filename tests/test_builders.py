@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
 from datasets import load_dataset
-from hub_server import HubServer
+from hub_server import HubServer, in_process
 from huggingface_hub import DatasetCard
 
 from hf_alignmlm import builders, cards, minienglish
@@ -258,11 +256,6 @@ Options and digests .*
 ```bibtex
 (.+\n)+```
 """
-
-
-def in_process(code, env, *args):
-    command = [sys.executable, "-c", code, *args]
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 PUSH = "import sys; from hf_alignmlm.builders import main; main(sys.argv[1:])"

@@ -2,12 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer
+from hub_server import HubServer, in_process
 from huggingface_hub import ModelCard
 
 import run_pretraining
@@ -144,11 +142,6 @@ def test_what_is_no_run_is_one_line(tmp_path, capsys):
         cards.main(["write", str(tmp_path)])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def in_process(code, env, *args):
-    command = [sys.executable, "-c", code, *args]
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 PUSH = "import sys; from hf_alignmlm.cards import main; main(sys.argv[1:])"

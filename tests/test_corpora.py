@@ -4,8 +4,10 @@ import gzip
 import json
 import logging
 import os
+import shutil
 from collections import Counter
 from itertools import chain, islice
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -347,6 +349,18 @@ def test_trees_of_any_format_join(tmp_path, streaming):
     paths = [str(tmp_path / name) for name in ("a.jsonl", "b.parquet", "c.conllu")]
     rows = list(read_corpus(paths, streaming=streaming))
     assert rows == [{"words": WORDS[0], **TREE}] * 3
+
+
+@pytest.mark.parametrize("name", ["builders", "corpora", "languages", "tasks", "tokenization"])
+def test_the_digest_is_of_all_code_that_makes_rows(tmp_path, monkeypatch, name):
+    here = Path(corpora.__file__).parent
+    shutil.copytree(here, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(corpora, "__file__", str(tmp_path / "code" / "corpora.py"))
+    digest = corpora.code_digest.__wrapped__
+    before = digest()
+    path = tmp_path / "code" / f"{name}.py"
+    path.write_text(path.read_text() + "# changed\n")
+    assert digest() != before
 
 
 def test_joined_streams_take_turns_and_joined_tables_follow():
