@@ -12,7 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import sentencex
 from datasets import (
     Dataset,
@@ -55,6 +57,8 @@ STREAM_VALIDATION_ROWS = 1_000
 # Sentences of one line are numbered from here up, so that a sentence's index, which seeds its
 # permutation, does not depend on how other lines split.
 SENTENCES_PER_LINE = 4096
+# Rows of a table tokenized at once: a batch costs by its different words more than by its words.
+TOKENIZING_BATCH = 4000
 # Bytes of a file that are looked at before it is read.
 SAMPLE = 1 << 20
 
@@ -281,17 +285,21 @@ def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[st
 
 
 def sentences(
-    row: dict[str, Any], index: int, split: Callable[[str], list[str]], language: str = "en"
-) -> Iterator[tuple[list[str], Any, int]]:
+    row: dict[str, Any],
+    index: int,
+    split: Callable[[str], list[str]] | None = None,
+    language: str = "en",
+) -> Iterator[tuple[Any, Any, int]]:
     """The sentences of one row: words, tree (or None) and the index that seeds their order.
 
-    `split` gives a text's words, `language` (ISO 639) is that of the rules for sentences' ends.
+    `split` gives a text's words; without it, the sentences of a text are texts. `language` (ISO
+    639) is that of the rules for sentences' ends.
     """
     if row.get("words") is not None:
         yield row["words"], row_tree(row), index * SENTENCES_PER_LINE
     elif text := row_text(row).strip():
         for number, sentence in enumerate(sentencex.segment(language, text)):
-            if words := split(sentence):
+            if words := split(sentence) if split else sentence:
                 yield words, None, index * SENTENCES_PER_LINE + number
 
 
@@ -319,26 +327,33 @@ def _tokenize(
     digest: str,
 ) -> pa.Table:
     encoder = _encoder(tokenizer, language)
-    words, orders, numbers = [], [], []
+    # Texts go through whole; beside rows of words, as a joined corpus may have them, as words too.
+    split = encoder.words if "words" in batch else None
+    rows: list[Any] = []
     collects = gc.isenabled()
     # Nothing here is part of a cycle, and the search for cycles took a fifth of the time.
     gc.disable()
     try:
         for position, row_index in enumerate(indices):
             row = {name: values[position] for name, values in batch.items()}
-            # A row without tokens stands for a skipped line, to be counted.
-            found: Iterable[Any] = [([], None, -1 - row_index)]
-            if not language.uses_derived_script(row_text(row)):
-                found = sentences(row, row_index, encoder.words)
-            for sentence, tree, index in found:
-                words.append(sentence)
-                orders.append(language.order(sentence, tree=tree, index=index) if sentence else [])
-                numbers.append(index)
+            if language.uses_derived_script(row_text(row)):
+                # A row without tokens stands for a skipped line, to be counted.
+                rows.append(([] if split else "", None, -1 - row_index))
+            else:
+                rows += sentences(row, row_index, split)
+        found, trees, numbers = zip(*rows, strict=True) if rows else ((), (), ())
+
+        def order(words: list[str], i: int) -> list[int]:
+            return language.order(words, tree=trees[i], index=numbers[i])
+
+        columns = encoder.encode(found, order) | {"index": np.array(numbers, np.int64)}
     finally:
         if collects:
             gc.enable()
-    columns = encoder.encode(words, orders) | {"index": numbers}
-    return pa.table(columns, schema=TOKENIZED.arrow_schema)
+    table = pa.table(columns, schema=TOKENIZED.arrow_schema)
+    # A text may be without words: of characters that the normaliser drops.
+    kept = pc.or_(pc.less(table["index"], 0), pc.greater(pc.list_value_length(table["pieces"]), 0))
+    return table if pc.all(kept).as_py() else table.filter(kept)
 
 
 def _tokenize_lists(*args: Any, **kwargs: Any) -> dict[str, list[Any]]:
@@ -384,6 +399,7 @@ def tokenize_corpus(
     if isinstance(corpus, IterableDataset):
         stream = corpus.map(_tokenize_lists, **options)
         return stream.filter(partial(_keep, name, []), input_columns="index")
+    options["batch_size"] = TOKENIZING_BATCH
     tokenized = corpus.map(_tokenize, num_proc=num_proc, desc=f"Tokenizing {name}", **options)
     index = tokenized.with_format("numpy")["index"][:]
     skipped = index[index < 0]

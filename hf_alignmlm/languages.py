@@ -179,7 +179,7 @@ class SyntheticLanguage:
         """The language of that name, as `trans_inv`; `ValueError` lists the known parts."""
         return cls(name, seed, alphabet)
 
-    @property
+    @cached_property
     def orders(self) -> tuple[str, ...]:
         """The parts that change the order of words, in the order they apply."""
         parts = self.name.split("_") if self.name != NATURAL else []

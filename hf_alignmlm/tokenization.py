@@ -6,14 +6,15 @@ import json
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -42,6 +43,8 @@ SPECIAL_TOKENS = {
 CONTINUATION = "##"
 MAX_ALPHABET = 1000
 WORDS_KEPT = 1 << 20
+# What BERT's normaliser, which changes none of it, and pre-tokenizer make of printable ASCII.
+ASCII_WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
 
 
 def blank_tokenizer(*, lowercase: bool = False) -> Tokenizer:
@@ -217,13 +220,10 @@ class WordEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: SyntheticLanguage):
         """`tokenizer` may be the JSON of a `tokenizers.Tokenizer`, to travel between processes."""
         self.language = language
-        self._backend = (
-            Tokenizer.from_str(tokenizer)
-            if isinstance(tokenizer, str)
-            else Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend = Tokenizer.from_str(
+            tokenizer if isinstance(tokenizer, str) else tokenizer.backend_tokenizer.to_str()
         )
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._model = self._backend.model
         self._cased = not self._backend.normalizer.lowercase
         self._units = lru_cache(maxsize=WORDS_KEPT)(self._split)
         self.original = lru_cache(maxsize=WORDS_KEPT)(self._original)
@@ -235,58 +235,75 @@ class WordEncoder:
         return list(chain.from_iterable(map(self._units, text.split(" "))))
 
     def _split(self, text: str) -> list[str]:
-        if self._cased and text.isascii() and text.isalpha():
-            return [text]
+        if self._cased and text.isascii() and text.isprintable():
+            return ASCII_WORDS.findall(text)
         split = self._backend.pre_tokenizer.pre_tokenize_str
         return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
 
     def _original(self, word: str) -> tuple[int, ...]:
-        # Word by word, so that a literal "[MASK]" in a text stays text.
-        return tuple(
-            i
-            for unit in self.words(word)
-            for i in self._backend.encode(unit, add_special_tokens=False).ids
-        )
+        # By the model alone, so that a literal "[MASK]" in a text stays text.
+        return tuple([t.id for unit in self._split(word) for t in self._model.tokenize(unit)])
 
     def derived(self, word: str) -> tuple[int, ...]:
         """The ids of an original word, spelled as the derived language spells it."""
-        # With spaces, for where the normaliser parts what has none between: ideographs.
-        return self._original(" ".join(map(self.language.spell, self.words(word))))
+        spelled = map(self.language.spell, self._split(word))
+        return tuple([t.id for unit in spelled for t in self._model.tokenize(unit)])
 
     def encode(
-        self, sentences: Sequence[Sequence[str]], orders: Sequence[Sequence[int]]
+        self,
+        sentences: Sequence[str] | Sequence[Sequence[str]],
+        order: Callable[[list[str], int], Sequence[int]],
     ) -> dict[str, pa.ListArray]:
-        """Sentences of words to `original` ids, `derived` ids by `order`, and each word's `pieces`.
+        """Sentences to `original` ids, `derived` ids by `order`, and each word's `pieces`.
 
-        Each word is looked up once, as a number; the rest is arithmetic on arrays.
+        Sentences are texts, or lists of words that stay as they are. `order(words, i)` gives the
+        order of the i-th. What stands between two spaces is looked up once a batch, as a number;
+        the rest is arithmetic on arrays.
         """
-        if self._number.cache_info().currsize > WORDS_KEPT:
+        if len(self._words) > WORDS_KEPT:
             self._forget()
-        words = chain.from_iterable(sentences)
-        numbers = np.fromiter(map(self._number, words), np.int64)
-        bounds = np.cumsum([0, *map(len, sentences)])
-        order = np.fromiter(chain.from_iterable(orders), np.int32, len(numbers))
-        moved = numbers[order + np.repeat(bounds[:-1], np.diff(bounds))]
+        if all(isinstance(sentence, str) for sentence in sentences):
+            parts = pc.split_pattern(pa.array(sentences, pa.string()), " ")
+            numbers, _, ends = self._texts.take(self._look_up(parts.flatten(), self._text))
+            bounds = ends[parts.offsets.to_numpy()]
+        else:
+            parts = pa.array(sentences, pa.list_(pa.string()))
+            numbers, bounds = self._look_up(parts.flatten(), self._word), parts.offsets.to_numpy()
+        words = list(map(self._words.__getitem__, numbers.tolist()))
+        orders = [order(words[a:b], i) for i, (a, b) in enumerate(pairwise(bounds.tolist()))]
+        places = np.fromiter(chain.from_iterable(orders), np.int32, len(numbers))
+        moved = numbers[places + np.repeat(bounds[:-1], np.diff(bounds))]
         original, pieces, starts = self._sides[0].take(numbers)
         derived, _, derived_starts = self._sides[1].take(moved)
         columns = {
             "original": (starts[bounds], original),
             "derived": (derived_starts[bounds], derived),
             "pieces": (bounds, pieces.astype(np.int16)),
-            "order": (bounds, order),
+            "order": (bounds, places),
         }
         return {
             name: pa.ListArray.from_arrays(offsets.astype(np.int32), pa.array(values))
             for name, (offsets, values) in columns.items()
         }
 
-    def _forget(self) -> None:
-        self._sides = _Rows(), _Rows()
-        self._number = cache(self._add)
+    @staticmethod
+    def _look_up(strings: pa.StringArray, number: Callable[[str], int]) -> np.ndarray:
+        found = strings.dictionary_encode()
+        numbers = np.fromiter(map(number, found.dictionary.to_pylist()), np.int64)
+        return numbers[found.indices.to_numpy()]
 
-    def _add(self, word: str) -> int:
+    def _forget(self) -> None:
+        self._words: list[str] = []
+        self._texts, self._sides = _Rows(), (_Rows(), _Rows())
+        self._text, self._word = cache(self._add_text), cache(self._add_word)
+
+    def _add_text(self, text: str) -> int:
+        return self._texts.append([self._word(word) for word in self._split(text)])
+
+    def _add_word(self, word: str) -> int:
+        self._words.append(word)
         self._sides[1].append(self.derived(word))
-        return self._sides[0].append(self.original(word))
+        return self._sides[0].append(self._original(word))
 
 
 class _Rows:

@@ -76,7 +76,7 @@ def split(original, rows):
 
 def encode(encoder, words, order):
     """Ids of a sentence, of its twin, and the pieces of each word."""
-    columns = encoder.encode([words], [order])
+    columns = encoder.encode([words], lambda words, i: order)
     return tuple(columns[name].to_pylist()[0] for name in ("original", "derived", "pieces"))
 
 
@@ -242,15 +242,33 @@ def test_words_are_those_of_the_tokenizers_own_splitting(foreign_laws, text):
         assert law.encoder.words(text) == [word for word, _ in split]
 
 
+@given(texts=st.lists(any_text, max_size=4))
+@example(texts=[])
+@example(texts=["", " ", "a  b", " ".join(ADVERSARIAL), "\u200b"])
+@settings(max_examples=200)
+def test_texts_are_encoded_as_their_words(foreign_laws, texts):
+    for law in foreign_laws:
+
+        def order(words, i, language=law.language):
+            return language.order(words, index=i)
+
+        expected = law.encoder.encode([law.encoder.words(text) for text in texts], order)
+        for name, column in law.encoder.encode(texts, order).items():
+            assert column.to_pylist() == expected[name].to_pylist()
+
+
 def test_forgotten_words_are_learnt_again(monkeypatch, doubled, embedded):
     sentences = [sentence.words for sentence in embedded[:60]]
-    orders = [range(len(words)) for words in sentences]
-    expected = WordEncoder(*doubled).encode(sentences, orders)
+
+    def order(words, i):
+        return range(len(words))
+
+    expected = WordEncoder(*doubled).encode(sentences, order)
     monkeypatch.setattr(tokenization, "WORDS_KEPT", 3)
     encoder = WordEncoder(*doubled)
     for start in range(0, 60, 20):
         rows = slice(start, start + 20)
-        found = encoder.encode(sentences[rows], orders[rows])
+        found = encoder.encode(sentences[rows], order)
         for name, column in expected.items():
             assert found[name].to_pylist() == column[rows].to_pylist()
 
