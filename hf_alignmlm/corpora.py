@@ -137,14 +137,29 @@ def _conllu(path: str, stamp: tuple[int, int], digest: str) -> Iterator[dict[str
     yield from _rows(read_conllu(path, trees=False))
 
 
-def _read_file(path: str, streaming: bool) -> Corpus:
+def read_file(path: str, *, streaming: bool = False) -> Corpus:
+    """The rows of a file by its format, all columns; what cannot be read is a one-line error."""
     kind = file_format(path)
-    if kind == "conllu":
-        stamp = (Path(path).stat().st_size, Path(path).stat().st_mtime_ns)
-        arguments = {"path": path, "stamp": stamp, "digest": code_digest()}
-        make = IterableDataset if streaming else Dataset
-        return make.from_generator(_conllu, gen_kwargs=arguments, features=TREES)
-    return load_dataset(kind, data_files=path, split="train", streaming=streaming)
+    # JSON's reader takes any bytes for text, and fails at the row when it is used.
+    check_file(path, whole=kind == "json" and not streaming)
+    try:
+        if kind == "conllu":
+            stamp = (Path(path).stat().st_size, Path(path).stat().st_mtime_ns)
+            arguments = {"path": path, "stamp": stamp, "digest": code_digest()}
+            make = IterableDataset if streaming else Dataset
+            return make.from_generator(_conllu, gen_kwargs=arguments, features=TREES)
+        corpus = load_dataset(kind, data_files=path, split="train", streaming=streaming)
+        # A stream is read when its columns are asked for.
+        _ = corpus.column_names or next(iter(corpus))
+        return corpus
+    except (DatasetGenerationError, pa.ArrowInvalid, EOFError, zlib.error) as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UnicodeDecodeError):
+            check_file(path, whole=True)
+        told = str(cause)
+        if path not in told:
+            told = f"{path} cannot be read as {kind}: {told}"
+        raise ValueError(told) from None
 
 
 def _usable_columns(corpus: Corpus, source: str) -> Corpus:
@@ -172,20 +187,7 @@ def read_corpus(files: Sequence[str], *, streaming: bool = False) -> Corpus:
     Rows hold `text` (a line or paragraph) or `words` (a sentence, with `upos`, `heads` and
     `deprels` where the file has trees).
     """
-    corpora = []
-    for path in files:
-        # JSON's reader takes any bytes for text, and fails at the row when it is used.
-        check_file(path, whole=file_format(path) == "json" and not streaming)
-        try:
-            corpora.append(_usable_columns(_read_file(path, streaming), path))
-        except (DatasetGenerationError, pa.ArrowInvalid, EOFError, zlib.error) as error:
-            cause = error.__cause__ or error
-            if isinstance(cause, UnicodeDecodeError):
-                check_file(path, whole=True)
-            told = str(cause)
-            if path not in told:
-                told = f"{path} cannot be read as {file_format(path)}: {told}"
-            raise ValueError(told) from None
+    corpora = [_usable_columns(read_file(path, streaming=streaming), path) for path in files]
     return concatenate_datasets(corpora) if len(corpora) > 1 else corpora[0]
 
 

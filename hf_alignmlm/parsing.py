@@ -30,12 +30,18 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sentencex
-from datasets import Dataset, List, Value, load_dataset
-from datasets.exceptions import DatasetGenerationError
+from datasets import Dataset, List, Value
 from tqdm import tqdm
 
 from hf_alignmlm.arguments import MANIFEST_FILE, one_line_errors, versions
-from hf_alignmlm.corpora import TEXT_COLUMNS, TREE_COLUMNS, WORD_COLUMNS, check_file, file_format
+from hf_alignmlm.corpora import (
+    TEXT_COLUMNS,
+    TREE_COLUMNS,
+    WORD_COLUMNS,
+    check_file,
+    file_format,
+    read_file,
+)
 from hf_alignmlm.files import read_json, write_bytes, write_json
 from hf_alignmlm.syntax import Sentence, is_projective, read_conllu
 
@@ -157,18 +163,14 @@ def load_parser(name: str) -> Parser:
 
 
 def _read(path: str) -> Dataset:
-    check_file(path, whole=True)
-    kind = file_format(path)
-    if kind == "conllu":
-        sentences = list(read_conllu(path, trees=False))
-        if any(head is not None for s in sentences for head in s.heads):
-            raise ValueError(f"{path} has trees already")
-        tags = [None if {None, "_"} & {*s.upos} else s.upos for s in sentences]
-        return Dataset.from_dict({"words": [s.words for s in sentences], "upos": tags})
-    try:
-        return load_dataset(kind, data_files=path, split="train")
-    except DatasetGenerationError as error:
-        raise ValueError(f"{path} cannot be read as {kind}: {error.__cause__ or error}") from None
+    if file_format(path) != "conllu":
+        return read_file(path)
+    check_file(path)
+    sentences = list(read_conllu(path, trees=False))
+    if any(head is not None for s in sentences for head in s.heads):
+        raise ValueError(f"{path} has trees already")
+    tags = [None if {None, "_"} & {*s.upos} else s.upos for s in sentences]
+    return Dataset.from_dict({"words": [s.words for s in sentences], "upos": tags})
 
 
 def _join(sentences: Sequence[Sentence]) -> Sentence:

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.corpora import TREE_COLUMNS, check_file, file_format, row_tree
+from hf_alignmlm.corpora import TREE_COLUMNS, check_file, file_format, read_file, row_tree
 from hf_alignmlm.files import open_file
 from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.syntax import read_conllu
@@ -88,8 +88,9 @@ def _names(column: Sequence[Any], feature: Any) -> list[Any]:
 
 
 def _read_rows(path: str, task: str) -> Iterator[dict[str, Any]]:
-    check_file(path)
     kind = file_format(path)
+    if kind in ("conllu", "text"):
+        check_file(path)
     if kind == "conllu":
         if task != "pos":
             raise ValueError(f"{path}: CoNLL-U has parts of speech, not the tags of {task}")
@@ -98,7 +99,7 @@ def _read_rows(path: str, task: str) -> Iterator[dict[str, Any]]:
     elif kind == "text":
         yield from _columns_file(path)
     else:
-        yield from _dataset_rows(load_dataset(kind, data_files=path, split="train"))
+        yield from _dataset_rows(read_file(path))
 
 
 def _dataset_rows(dataset: Dataset) -> Iterator[dict[str, Any]]:

@@ -135,6 +135,14 @@ def test_rows_that_do_not_fit_are_refused(tmp_path, encoder, rows, task, message
         read_task(task, encoder.words, files={"train": path, "test": path})
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_damaged_file_is_named_in_one_line(tmp_path, encoder, name):
+    path = write(tmp_path / name, json_lines({"tokens": ["a"], "ner_tags": ["O"]}) + '{"tokens": [')
+    with pytest.raises(ValueError, match=f"{name} cannot be read as") as caught:
+        read_task("ner", encoder.words, files={"train": path, "test": path})
+    assert "\n" not in str(caught.value)
+
+
 def test_empty_sentences_are_skipped_and_counted(tmp_path, encoder):
     full, empty = {"tokens": ["a"], "ner_tags": ["O"]}, {"tokens": [], "ner_tags": []}
     path = write(tmp_path / "a.jsonl", json_lines(full, empty, full))
