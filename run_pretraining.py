@@ -287,11 +287,17 @@ def prepare(argv: Sequence[str] | None) -> Run | None:
         set_seed(args.seed)
         model = load_model(model_args, objective, tokenizer, max_seq_length)
         weight = model.config.alignment_loss_weight
-        if dictionary is None and (weight or objective.name == "dict-mlm"):
-            raise ValueError(
-                f"{data.language} has no word of its own to align: take a language with trans in "
-                "its name, or give --dictionary_file"
-            )
+        if weight or objective.name == "dict-mlm":
+            if dictionary is None:
+                raise ValueError(
+                    f"{data.language} has no word of its own to align: take a language with trans "
+                    "in its name, or give --dictionary_file"
+                )
+            if not dictionary.seen:
+                raise ValueError(
+                    f"dictionary_fraction {data.dictionary_fraction} leaves no pair to learn from: "
+                    "raise it, or take --objective mlm"
+                )
         model.set_dictionary(dictionary)
         collator = ObjectiveCollator(tokenizer, objective, max_seq_length, args.seed, dictionary)
         if main:

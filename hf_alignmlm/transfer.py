@@ -380,7 +380,12 @@ def plot_losses(results: Iterable[dict[str, Any]], path: Path) -> None:
 
 def report(folder: str | Path, output_dir: str | Path) -> str:
     """Write tables and figures of all runs below `folder`; the text of `transfer.md`."""
-    text = "\n".join(["# Transfer report\n", *sections(read_results(folder), Path(output_dir))])
+    results = read_results(folder)
+    parts = ["# Transfer report\n", *sections(results, Path(output_dir))]
+    if cells := cells_of(results):
+        listed = ", ".join(map("/".join, missing_cells(cells))) or "none"
+        parts.append(f"Missing cells of this grid: {listed}.\n")
+    text = "\n".join(parts)
     write_text(Path(output_dir) / "transfer.md", text)
     return text
 
@@ -410,9 +415,6 @@ def sections(results: Sequence[dict[str, Any]], output: Path) -> list[str]:
         if any(cell.alignment and cell.gap for cell in ordered):
             plot_alignment(ordered, output / "alignment_vs_transfer.png")
             parts += ["\n![alignment and transfer](alignment_vs_transfer.png)\n"]
-        missing = missing_cells(cells)
-        listed = ", ".join("/".join(key) for key in missing) or "none"
-        parts += [f"Missing cells of this grid: {listed}.\n"]
         _write_csv(ordered, output / "transfer.csv")
     return parts
 

@@ -653,6 +653,7 @@ MISTAKES = {
         {"config_overrides": "max_position_embeddings=16"},
         ["max_seq_length 32", "16 positions"],
     ),
+    "no pair seen": ({"dictionary_fraction": "0"}, ["dictionary_fraction 0.0", "no pair"]),
     "nothing to align": ({"language": "inv"}, ["inv", "no word of its own", "--dictionary_file"]),
     "no rows": ({"max_train_samples": 0}, ["no text", "is empty"]),
     "an endless stream": ({"streaming": True, "max_steps": -1}, ["stream", "--max_steps"]),
