@@ -385,7 +385,9 @@ def push(folder: str | Path, repo_id: str, **options: Any) -> None:
         if path.suffix == ".parquet" or path.name == BUILD_FILE
     ]
     card = str(dataset_card(builds, repo_id, released=True))
-    push_folder(folder, repo_id, repo_type="dataset", files=files, card=card, **options)
+    push_folder(
+        folder, repo_id, repo_type="dataset", files=files, texts={CARD_FILE: card}, **options
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

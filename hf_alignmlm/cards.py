@@ -7,6 +7,7 @@ python -m hf_alignmlm.cards push RUN --repo_id me/model [--transfer FOLDER] [--d
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -318,33 +319,36 @@ def push_folder(
     *,
     repo_type: str,
     files: Sequence[str],
-    card: str,
+    texts: dict[str, str],
     private: bool | None = None,
     token: str | None = None,
     dry_run: bool = False,
 ) -> None:
     """Upload these files in one commit, so that a push that fails leaves nothing half done.
 
-    `dry_run` lists them with their sizes. A push can be repeated: what the Hub has is not sent
+    `texts` are files that are not, or not so, in the folder: the card, results without paths.
+    `dry_run` lists all with their sizes. A push can be repeated: what the Hub has is not sent
     again.
     """
     if not repo_id:
         raise ValueError("name the repository with --repo_id")
     folder = Path(folder)
-    present = [name for name in files if (folder / name).exists()]
-    for name in present:
-        print(f"{(folder / name).stat().st_size:>12,}  {name}")
-    print(f"{len(card.encode()):>12,}  {CARD_FILE}")
+    contents: dict[str, Path | bytes] = {
+        name: folder / name for name in files if (folder / name).exists()
+    }
+    contents |= {name: text.encode() for name, text in texts.items()}
+    for name, content in contents.items():
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        print(f"{size:>12,}  {name}")
     if dry_run:
-        print(f"{len(present) + 1} files would go to {repo_type} {repo_id}")
+        print(f"{len(contents)} files would go to {repo_type} {repo_id}")
         return
     api = HfApi(token=token)
     try:
         repo_id = api.create_repo(
             repo_id, repo_type=repo_type, private=private, exist_ok=True
         ).repo_id
-        operations = [CommitOperationAdd(name, folder / name) for name in present]
-        operations.append(CommitOperationAdd(CARD_FILE, card.encode()))
+        operations = [CommitOperationAdd(name, content) for name, content in contents.items()]
         commit = api.create_commit(
             repo_id, operations, repo_type=repo_type, commit_message="Upload with hf_alignmlm"
         )
@@ -353,6 +357,14 @@ def push_folder(
             f"the push to {repo_id} failed and left {folder} as it was; repeat it: {error}"
         ) from None
     print(f"Pushed to {commit.repo_url}")
+
+
+def _untold(value: Any) -> Any:
+    """An option without the folders of the machine: local files and folders by their names."""
+    if isinstance(value, list):
+        return [_untold(one) for one in value]
+    local = isinstance(value, str) and (Path(value).is_absolute() or Path(value).exists())
+    return Path(value).name if local else value
 
 
 def push_model(
@@ -364,14 +376,16 @@ def push_model(
     token: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Push what a reader needs of a run, and its card."""
+    """Push what a reader needs of a run, and its card; folders of this machine stay untold."""
     card = model_card(run, repo_id=repo_id, transfer=transfer)
+    results = read_json(Path(run) / RESULTS_FILE)
+    results["arguments"] = {n: _untold(v) for n, v in results.get("arguments", {}).items()}
     push_folder(
         run,
         repo_id,
         repo_type="model",
         files=RELEASED,
-        card=str(card),
+        texts={CARD_FILE: str(card), RESULTS_FILE: json.dumps(results, indent=2)},
         private=private,
         token=token,
         dry_run=dry_run,

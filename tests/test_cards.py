@@ -267,5 +267,7 @@ def test_a_task_run_pushes_the_tagger_under_our_card(run, tmp_path):
         assert re.fullmatch(pattern.strip(), card.strip()), card
         wanted = {*cards.RELEASED, cards.CARD_FILE} - {"dictionary.json"}
         assert set(files) - {".gitattributes"} == wanted
+        assert read_json(tmp_path / "tagger" / "all_results.json")["arguments"]["output_dir"]
+        assert not any(str(tmp_path.parent).encode() in data for data in files.values())
         assert not any(env["HF_TOKEN"].encode() in data for data in files.values())
         assert hub.unimplemented == []
