@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import BertForMaskedLM
+from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface, BertForMaskedLM
 from transformers.modeling_outputs import MaskedLMOutput
+from transformers.models.bert.modeling_bert import eager_attention_forward
 from transformers.utils import cached_file, can_return_tuple
 
 from hf_alignmlm.configuration import AlignedBertConfig
@@ -135,6 +137,33 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask == 0, torch.finfo(dtype).min)
 
 
+# Attention by plain matrix products, of which training keeps at most so many scores for a gradient.
+PLAIN_ATTENTION, SCORES_KEPT = "eager_recomputed", 1 << 22
+
+
+def _plain_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """The library's eager attention; in training long sequences' scores are worked out again."""
+    scores = query.shape[:-1].numel() * key.shape[-2]
+    if scores <= SCORES_KEPT or not torch.is_grad_enabled():
+        return eager_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+    def attend(*inputs: Any) -> Tensor:
+        return eager_attention_forward(module, *inputs, **kwargs)[0]
+
+    inputs = (query, key, value, attention_mask)
+    return checkpoint(attend, *inputs, use_reentrant=False), None
+
+
+AttentionInterface.register(PLAIN_ATTENTION, _plain_attention)
+
+
 @dataclass
 class AlignedMaskedLMOutput(MaskedLMOutput):
     """A masked LM's output with each part of the loss under its own name.
@@ -230,7 +259,8 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         compute no loss.)
         """
         dtype = _product_dtype(self.device, self.dtype)
-        if attention_mask is not None and self.config._attn_implementation == "eager":
+        plain = self.config._attn_implementation in ("eager", PLAIN_ATTENTION)
+        if attention_mask is not None and plain:
             attention_mask = _additive(attention_mask, dtype)
         embeddings, head = self.get_input_embeddings(), self.cls.predictions
         weight, alignment_loss = head.decoder.weight, None

@@ -15,7 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.arguments import option, seal_checkpoint
 from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.modeling import IGNORE_INDEX, BertForAlignedMaskedLM
+from hf_alignmlm.modeling import IGNORE_INDEX, PLAIN_ATTENTION, BertForAlignedMaskedLM
 
 # The parts of the loss that a model may name in its output.
 PARTS = ("mlm_loss", "alignment_loss")
@@ -62,7 +62,7 @@ class AlignMLMTrainer(Trainer):
         self._own_model = isinstance(self.model, BertForAlignedMaskedLM)
         if isinstance(self.model, BertForAlignedMaskedLM) and self.args.device.type == "cpu":
             # Plain matrix products, which beat the fused kernel there (benchmarks/README.md).
-            self.model.set_attn_implementation("eager")
+            self.model.set_attn_implementation(PLAIN_ATTENTION)
         self._sums: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
 
     def compute_loss(

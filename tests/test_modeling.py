@@ -7,10 +7,12 @@ import torch
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, Trainer
 from transformers import TrainingArguments as StockArguments
 
+from hf_alignmlm import modeling
 from hf_alignmlm.configuration import AlignedBertConfig
 from hf_alignmlm.dictionary import DICTIONARY_FILE, BilingualDictionary
 from hf_alignmlm.modeling import (
     ALIGNMENT_LOSSES,
+    PLAIN_ATTENTION,
     AlignedMaskedLMOutput,
     BertForAlignedMaskedLM,
     cosine_alignment_loss,
@@ -333,9 +335,33 @@ def test_plain_attention_knows_every_mask(kind, autocast):
     inputs["attention_mask"] = masks.get(kind, inputs["attention_mask"])
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         fused = model(**inputs).logits.float()
-        model.set_attn_implementation("eager")
-        plain = model(**inputs).logits.float()
-    torch.testing.assert_close(plain, fused, rtol=0, atol=2e-2 if autocast else 1e-5)
+        for name in ("eager", PLAIN_ATTENTION):
+            model.set_attn_implementation(name)
+            plain = model(**inputs).logits.float()
+            torch.testing.assert_close(plain, fused, rtol=0, atol=2e-2 if autocast else 1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_scores_worked_out_again_give_the_same_gradients(monkeypatch, dropout):
+    """Dropout's draws among them."""
+    model, calls, gradients = aligned().train(), [], []
+    model.set_attn_implementation(PLAIN_ATTENTION)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    attend = modeling.eager_attention_forward
+    monkeypatch.setattr(
+        modeling, "eager_attention_forward", lambda *a, **k: calls.append(a) or attend(*a, **k)
+    )
+    for kept in (modeling.SCORES_KEPT, 0):
+        monkeypatch.setattr(modeling, "SCORES_KEPT", kept)
+        torch.manual_seed(0)
+        model.zero_grad()
+        model(**batch()).loss.backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    layers = model.config.num_hidden_layers
+    assert len(calls) == layers + 2 * layers
+    torch.testing.assert_close(*gradients)
 
 
 # --- any training loop ----------------------------------------------------------------------------
