@@ -31,6 +31,38 @@ def _blocks(like: Tensor, rows: int, width: int) -> Iterator[slice]:
     yield from (slice(start, start + size) for start in range(0, rows, size))
 
 
+# Runs shorter than this are looked up row by row.
+SHORTEST_RUN = 64
+Runs = list[tuple[int, int, int]]
+
+
+def _runs(pairs: Tensor) -> Runs | None:
+    """Pairs [2, |D|] as (row, row, length) where both sides run on; None where few do.
+
+    A vocabulary and its twin do, and slices of a matrix need no copy of its rows.
+    """
+    ends = torch.nonzero((pairs.diff() != 1).any(0)).flatten().add(1).tolist()
+    starts, stops = [0, *ends], [*ends, pairs.shape[1]]
+    if len(starts) * SHORTEST_RUN > pairs.shape[1]:
+        return None
+    rows = zip(*pairs[:, starts].tolist(), strict=True)
+    return [(*two, b - a) for two, a, b in zip(rows, starts, stops, strict=True)]
+
+
+def _pair_blocks(
+    weight: Tensor, pairs: Tensor, runs: Runs | None
+) -> Iterator[tuple[slice, tuple[Any, Any]]]:
+    """Blocks of pairs: which these are, and each side's rows, as a slice or by number."""
+    done = 0
+    for left, right, length in runs or [(0, 0, pairs.shape[1])]:
+        for block in _blocks(weight, length, weight.shape[1]):
+            start, stop = block.start, min(block.stop, length)
+            which = slice(done + start, done + stop)
+            sides = [slice(side + start, side + stop) for side in (left, right)]
+            yield which, tuple(sides if runs else pairs[:, which])
+        done += length
+
+
 class _CrossEntropy(torch.autograd.Function):
     """Summed cross-entropy of [rows, vocabulary] logits, in float32 a block of rows at a time.
 
@@ -74,6 +106,7 @@ class _TiedEmbeddings(torch.autograd.Function):
         ids: Tensor | None,
         pairs: Tensor | None,
         dtype: torch.dtype,
+        runs: Runs | None = None,
         padding: int | None = None,
     ) -> tuple[Tensor | None, Tensor, Tensor | None]:
         ctx.set_materialize_grads(False)
@@ -81,14 +114,14 @@ class _TiedEmbeddings(torch.autograd.Function):
         if pairs is not None:
             norms = torch.empty(pairs.shape, device=weight.device)
             cosines = torch.empty_like(norms[0])
-            for block in _blocks(weight, len(cosines), weight.shape[1]):
-                left, right = (weight[side[block]].float() for side in pairs)
+            for block, sides in _pair_blocks(weight, pairs, runs):
+                left, right = (weight[side].float() for side in sides)
                 torch.linalg.vector_norm(left, dim=1, out=norms[0, block])
                 torch.linalg.vector_norm(right, dim=1, out=norms[1, block])
-                torch.sum(left.mul_(right), 1, out=cosines[block])
+                torch.sum(left * right, 1, out=cosines[block])
             cosines /= norms.clamp_(min=1e-8).prod(0)
         ctx.save_for_backward(weight, ids, pairs, norms, cosines)
-        ctx.padding = padding
+        ctx.runs, ctx.padding = runs, padding
         rows = None if ids is None else F.embedding(ids, weight)
         return rows, weight.to(dtype, copy=True), None if cosines is None else -cosines.mean()
 
@@ -104,13 +137,15 @@ class _TiedEmbeddings(torch.autograd.Function):
         if alignment is not None:
             scale = alignment / len(cosines)
             own, other = scale * cosines / norms.square(), (scale / norms.prod(0))[:, None]
-            for block in _blocks(weight, len(cosines), weight.shape[1]):
-                sides = pairs[:, block]
+            for block, sides in _pair_blocks(weight, pairs, ctx.runs):
                 both = [weight[side].float() for side in sides]
                 for side, mine, twin, factor in zip(sides, both, both[::-1], own, strict=True):
                     part = torch.addcmul(mine * factor[block, None], twin, other[block], value=-1)
-                    result.index_add_(0, side, part.to(weight.dtype))
-        return result, None, None, None, None
+                    if ctx.runs:
+                        result[side] += part
+                    else:
+                        result.index_add_(0, side, part.to(weight.dtype))
+        return result, None, None, None, None, None
 
 
 def cosine_alignment_loss(original: Tensor, derived: Tensor) -> Tensor:
@@ -197,6 +232,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         self.loss_type = "ForMaskedLM"
         self.dictionary: BilingualDictionary | None = None
         self.dictionary_words = torch.nn.ModuleList()
+        self._pair_runs: Runs | None = None
 
     def set_dictionary(self, dictionary: BilingualDictionary | None) -> None:
         """Give the model the pairs to align; None takes them away. `ValueError` for unknown ids."""
@@ -211,7 +247,10 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             )
         self.dictionary = dictionary
         words = [WordPieces([pair[side] for pair in pairs]) for side in (0, 1)] if pairs else []
-        self.dictionary_words = torch.nn.ModuleList(words).to(self.device)
+        self.dictionary_words = torch.nn.ModuleList(words)
+        rows = self._row_pairs()
+        self._pair_runs = None if rows is None else _runs(rows)
+        self.dictionary_words.to(self.device)
 
     def compute_alignment_loss(self) -> Tensor | None:
         """L_align over the seen pairs, from the input word embeddings; None without any."""
@@ -220,7 +259,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         weight = self.get_input_embeddings().weight
         with torch.autocast(self.device.type, enabled=False):
             if (pairs := self._row_pairs()) is not None:
-                return _TiedEmbeddings.apply(weight, None, pairs, weight.dtype)[2]
+                return _TiedEmbeddings.apply(weight, None, pairs, weight.dtype, self._pair_runs)[2]
             loss = ALIGNMENT_LOSSES[self.config.alignment_loss_type]
             return loss(*(words(weight.float()) for words in self.dictionary_words))
 
@@ -269,7 +308,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             pairs = self._row_pairs() if aligned else None
             with torch.autocast(self.device.type, enabled=False):
                 inputs_embeds, weight, alignment_loss = _TiedEmbeddings.apply(
-                    weight, input_ids, pairs, dtype, embeddings.padding_idx
+                    weight, input_ids, pairs, dtype, self._pair_runs, embeddings.padding_idx
                 )
             input_ids = None
         hidden = self.bert(

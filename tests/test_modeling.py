@@ -106,6 +106,28 @@ def test_alignment_gradient_is_that_of_the_formula(pairs):
     assert (weight.grad - table.grad).norm() / table.grad.norm() < 1e-5
 
 
+@pytest.mark.parametrize("block", [1 << 18, 24 * 4])
+@pytest.mark.parametrize(
+    ("pairs", "runs"),
+    [
+        (SINGLE, [(5, 35, 25)]),
+        (SINGLE[:7] + SINGLE[9:], [(5, 35, 7), (14, 44, 16)]),
+        ((*SINGLE[:3], ((6,), (50,)), *SINGLE[3:]), [(5, 35, 3), (6, 50, 1), (8, 38, 22)]),
+    ],
+)
+def test_pairs_that_run_on_align_as_pairs_looked_up(monkeypatch, pairs, runs, block):
+    monkeypatch.setitem(modeling.BLOCK, "cpu", block)
+    found = []
+    for shortest in (1, 1000):
+        monkeypatch.setattr(modeling, "SHORTEST_RUN", shortest)
+        model = aligned(pairs)
+        assert model._pair_runs == (runs if shortest == 1 else None)
+        loss = model.compute_alignment_loss()
+        loss.backward()
+        found.append((loss.detach(), model.get_input_embeddings().weight.grad))
+    torch.testing.assert_close(*found)
+
+
 def test_alignment_loss_is_computed_in_fp32_under_bf16():
     model = aligned(SEVERAL, seed=5)
     weight = model.get_input_embeddings().weight
