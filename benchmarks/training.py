@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from benchmarks.common import BATCH, ON_CPU, Side, peak_mib, quiet
+from hf_alignmlm import modeling
 from hf_alignmlm.configuration import AlignedBertConfig
 from hf_alignmlm.dictionary import BilingualDictionary
-from hf_alignmlm.modeling import PLAIN_ATTENTION, BertForAlignedMaskedLM
+from hf_alignmlm.modeling import BertForAlignedMaskedLM
 from hf_alignmlm.sizes import SIZES, flops_per_token, matmul_rate
 
 DEVICE = torch.device("cpu" if ON_CPU else "cuda")
@@ -68,7 +69,7 @@ def growth(steps: int) -> dict[str, dict[str, float]]:
         half = vocabulary // 2
         model = BertForAlignedMaskedLM(AlignedBertConfig(**shape)).train()
         model.to(DEVICE)
-        model.set_attn_implementation(PLAIN_ATTENTION if ON_CPU else "sdpa")
+        model.set_attn_implementation(modeling.PLAIN_ATTENTION if ON_CPU else "sdpa")
         pairs = [((i,), (i + half,)) for i in range(5, 5 + int(share * (half - 5)))]
         model.set_dictionary(BilingualDictionary(tuple(pairs)))
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
