@@ -54,6 +54,12 @@ align-mlm trans_syn 74.7 71.1  -3.6 71.3 58.3 -13.1 93.7 92.9  -0.8 98.2
 """
 
 
+DICT_MLM_NOTE = (
+    "Perplexity is that of the objective's own task: dict-mlm sees the translation of some of the "
+    "words that it is to predict, so its own is lower and not to be compared with the others'.\n"
+)
+
+
 @dataclass
 class Cell:
     """One objective on one language and task: scores of all its runs and seeds, in percent."""
@@ -399,6 +405,7 @@ def sections(results: Sequence[dict[str, Any]], output: Path) -> list[str]:
         parts += [
             "## Pre-training\n",
             pretraining_table(results),
+            *([DICT_MLM_NOTE] if any(r.get("objective") == "dict-mlm" for r in results) else []),
             "![loss](pretraining_loss.png)\n",
         ]
     if cells:
