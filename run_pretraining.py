@@ -8,6 +8,7 @@ With no corpus named, the embedded one. Several processes: see the README.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -370,6 +371,8 @@ def finish(run: Run) -> dict[str, Any]:
         "train_tokens": state.num_input_tokens_seen,
         "train_runtime": metrics["train_runtime"],
         "train_tokens_per_second": tokens / metrics["train_runtime"],
+        # Of the whole process, corpus and evaluation included; half a run tells nothing.
+        "cpu_minutes": None if run.checkpoint else time.process_time() / 60,
     }
     if "padding_share" not in run.results:
         # A stream tells only once it has been read; its sequences are of one length.

@@ -365,6 +365,7 @@ def main(argv: Sequence[str] | None, tasks: Sequence[str]) -> None:
         return
     experiment, (task, arguments, push) = prepared
     start = time.perf_counter()
+    resumed = any(Path(str(experiment.args.output_dir)).glob("scores-*.json"))
     results = experiment.run(task.seeds, skip_supervised=task.skip_supervised)
     beside = Path(task.model_name_or_path) / RESULTS_FILE
     pretraining = read_json(beside) if beside.exists() else {}
@@ -372,6 +373,7 @@ def main(argv: Sequence[str] | None, tasks: Sequence[str]) -> None:
         results[name] = pretraining.get(name)
     results["pretraining_seed"] = pretraining.get("seed")
     results["train_runtime"] = time.perf_counter() - start
+    results["cpu_minutes"] = None if resumed else time.process_time() / 60
     results |= {"versions": versions(), "arguments": arguments}
     write_json(Path(str(experiment.args.output_dir)) / RESULTS_FILE, results)
     shown = ", ".join(

@@ -187,20 +187,21 @@ def _figures(results: Sequence[dict[str, Any]], output: Path) -> list[str]:
 
 
 def _minutes(results: Sequence[dict[str, Any]]) -> str:
-    """What a cell costs: the mean and the most of each kind of step, in minutes of one job."""
-    times: dict[str, list[float]] = {}
+    """What a cell costs: core-minutes of the steps that ran in one go, and the hours of all."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
     for r in results:
         kind = "parser" if "uas" in r else r.get("task", "pre-training")
-        times.setdefault(TASK_NAMES.get(kind, kind), []).append(r["seconds"] / 60)
-    means = {kind: statistics.fmean(v) for kind, v in times.items()}
-    rows = [
-        [kind, f"{means[kind]:.1f}", f"{max(v):.1f}", str(len(v)), f"{sum(v) / 60:.1f}"]
-        for kind, v in times.items()
-    ]
-    cell = sum(mean for kind, mean in means.items() if kind != "parser")
-    hours = sum(map(sum, times.values())) / 60
-    rows.append(["a cell of all these", f"{cell:.1f}", "", "", f"{hours:.1f}"])
-    header = ["step", "minutes of a job, mean", "most", "steps", "hours of a job, in all"]
+        kinds.setdefault(TASK_NAMES.get(kind, kind), []).append(r)
+    rows, cell = [], 0.0
+    for kind, steps in kinds.items():
+        cpu = [r["cpu_minutes"] for r in steps if r.get("cpu_minutes")]
+        shown = [f"{statistics.fmean(cpu):.1f}", f"{max(cpu):.1f}"] if cpu else ["–", "–"]
+        cell += statistics.fmean(cpu) if cpu and kind != "parser" else 0
+        hours = sum(r["seconds"] for r in steps) / 3600
+        rows.append([kind, *shown, str(len(cpu)), str(len(steps)), f"{hours:.1f}"])
+    hours = sum(r["seconds"] for r in results) / 3600
+    rows.append(["a cell of all these", f"{cell:.1f}", "", "", str(len(results)), f"{hours:.1f}"])
+    header = ["step", "core-minutes, mean", "most", "of so many", "steps", "hours of a job, in all"]
     return markdown_table(header, rows)
 
 

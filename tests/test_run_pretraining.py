@@ -152,7 +152,7 @@ def test_the_recorded_arguments_make_the_run_again(finished, tmp_path):
     names = ("train_file", "validation_file", "max_steps", "eval_strategy", "eval_steps", "seed")
     again = pretrain(tmp_path / "again", **{name: results["arguments"][name] for name in names})
     assert_same_weights(folder, tmp_path / "again")
-    timing = ("train_runtime", "train_tokens_per_second", "arguments")
+    timing = ("train_runtime", "train_tokens_per_second", "cpu_minutes", "arguments")
     assert {n: v for n, v in again.items() if n not in timing} == {
         n: v for n, v in results.items() if n not in timing
     }
@@ -388,7 +388,7 @@ def test_two_processes_give_the_results_of_one_with_twice_the_batch(tmp_path, te
     assert done.returncode == 0, done.stderr[-3000:]
     expected = pretrain(one, **options, per_device_train_batch_size=8)
     results = json.loads((two / RESULTS_FILE).read_text())
-    differing = ("train_runtime", "train_tokens_per_second", "arguments")
+    differing = ("train_runtime", "train_tokens_per_second", "cpu_minutes", "arguments")
     assert results.keys() == expected.keys()
     for name in expected.keys() - set(differing):
         if isinstance(expected[name], float):
