@@ -107,6 +107,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.before:
         args.parts = [*dict.fromkeys([*args.parts, "losses"])]
+    if args.compiled and not machine()["compiler"]:
+        print("There is no C++ compiler for torch.compile: the compiled sides are left out")
+        args.compiled = False
     RESULTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"

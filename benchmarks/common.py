@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from hf_alignmlm import trainer
 from hf_alignmlm.configuration import AlignedBertConfig
 from hf_alignmlm.corpora import tokenize_corpus
 from hf_alignmlm.dictionary import BilingualDictionary
@@ -63,7 +63,7 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 2),
         "gpu": None if ON_CPU else torch.cuda.get_device_name(),
-        "compiler": shutil.which(os.environ.get("CXX", "g++")) is not None,
+        "compiler": trainer.has_compiler(),
         "python": platform.python_version(),
         **{n: importlib.metadata.version(n) for n in ("torch", "transformers", "datasets")},
     }

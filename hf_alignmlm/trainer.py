@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,24 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
+from transformers.utils import logging
 
 from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.arguments import option, seal_checkpoint
 from hf_alignmlm.languages import SyntheticLanguage
 from hf_alignmlm.modeling import IGNORE_INDEX, PLAIN_ATTENTION, BertForAlignedMaskedLM
 
+logger = logging.get_logger(__name__)
+
 # The parts of the loss that a model may name in its output.
 PARTS = ("mlm_loss", "alignment_loss")
 # What is worth a line in every evaluation; the results file has all of it.
 LOGGED_ALIGNMENT = ("p1", "p1_seen", "p1_heldout", "csls_p1", "cosine_true", "cosine_random")
+
+
+def has_compiler() -> bool:
+    """Whether there is the C++ compiler that torch.compile needs on CPUs."""
+    return any(map(shutil.which, filter(None, [os.environ.get("CXX"), "g++", "clang++"])))
 
 
 @dataclass
@@ -41,6 +51,10 @@ class AlignMLMTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(default=False)
 
     def __post_init__(self) -> None:
+        on_cpu = self.use_cpu or not torch.cuda.is_available()
+        if self.torch_compile and on_cpu and not has_compiler():
+            logger.warning("There is no C++ compiler for torch.compile: training runs uncompiled")
+            self.torch_compile = False
         super().__post_init__()
         # The results need the number of tokens, and a resumed run can only read it from its state.
         self.include_num_input_tokens_seen = "non_padding"

@@ -1,6 +1,7 @@
 """The trainer: a gradient that does not depend on how a batch is cut, and every part reported."""
 
 import json
+import logging
 import math
 import os
 import subprocess
@@ -275,3 +276,13 @@ def test_fewer_than_two_checkpoints_are_refused(tmp_path):
 def test_it_is_the_librarys_trainer_still():
     assert issubclass(AlignMLMTrainer, Trainer)
     assert AlignMLMTrainer.__name__ != Trainer.__name__
+
+
+def test_without_a_compiler_training_runs_uncompiled_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("hf_alignmlm"), "propagate", True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert not arguments(tmp_path / "run", torch_compile=True).torch_compile
+    assert [r.getMessage() for r in caplog.records] == [
+        "There is no C++ compiler for torch.compile: training runs uncompiled"
+    ]
