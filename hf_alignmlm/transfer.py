@@ -343,7 +343,7 @@ def plot_alignment(cells: Sequence[Cell], path: Path) -> None:
         for language, marker in markers.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.subplots_adjust(bottom=0.26)
+    figure.subplots_adjust(bottom=0.26, wspace=0.28)
     _save(figure, path)
 
 
