@@ -137,6 +137,11 @@ def _conllu(path: str, stamp: tuple[int, int], digest: str) -> Iterator[dict[str
     yield from _rows(read_conllu(path, trees=False))
 
 
+def _columns(corpus: Corpus) -> list[str]:
+    """The names of a corpus' columns; for those of a stream its first row is read."""
+    return corpus.column_names or list(next(iter(corpus)))
+
+
 def read_file(path: str, *, streaming: bool = False) -> Corpus:
     """The rows of a file by its format, all columns; what cannot be read is a one-line error."""
     kind = file_format(path)
@@ -149,8 +154,7 @@ def read_file(path: str, *, streaming: bool = False) -> Corpus:
             make = IterableDataset if streaming else Dataset
             return make.from_generator(_conllu, gen_kwargs=arguments, features=TREES)
         corpus = load_dataset(kind, data_files=path, split="train", streaming=streaming)
-        # A stream is read when its columns are asked for.
-        _ = corpus.column_names or next(iter(corpus))
+        _columns(corpus)
         return corpus
     except (DatasetGenerationError, pa.ArrowInvalid, EOFError, zlib.error) as error:
         cause = error.__cause__ or error
@@ -163,7 +167,7 @@ def read_file(path: str, *, streaming: bool = False) -> Corpus:
 
 
 def _usable_columns(corpus: Corpus, source: str) -> Corpus:
-    columns = corpus.column_names or list(next(iter(corpus)))
+    columns = _columns(corpus)
     for name in WORD_COLUMNS:
         if name in columns:
             corpus = corpus if name == "words" else corpus.rename_column(name, "words")
@@ -395,7 +399,7 @@ def tokenize_corpus(
         "with_indices": True,
         "batched": True,
         "fn_kwargs": arguments,
-        "remove_columns": corpus.column_names or list(next(iter(corpus))),
+        "remove_columns": _columns(corpus),
         "features": TOKENIZED,
     }
     if isinstance(corpus, IterableDataset):

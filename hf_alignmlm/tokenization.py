@@ -240,14 +240,16 @@ class WordEncoder:
         split = self._backend.pre_tokenizer.pre_tokenize_str
         return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
 
-    def _original(self, word: str) -> tuple[int, ...]:
+    def _ids(self, words: Iterable[str]) -> tuple[int, ...]:
         # By the model alone, so that a literal "[MASK]" in a text stays text.
-        return tuple([t.id for unit in self._split(word) for t in self._model.tokenize(unit)])
+        return tuple([token.id for word in words for token in self._model.tokenize(word)])
+
+    def _original(self, word: str) -> tuple[int, ...]:
+        return self._ids(self._split(word))
 
     def derived(self, word: str) -> tuple[int, ...]:
         """The ids of an original word, spelled as the derived language spells it."""
-        spelled = map(self.language.spell, self._split(word))
-        return tuple([t.id for unit in spelled for t in self._model.tokenize(unit)])
+        return self._ids(map(self.language.spell, self._split(word)))
 
     def encode(
         self,
