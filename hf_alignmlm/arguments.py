@@ -203,7 +203,7 @@ def claim_output_dir(
     folder = Path(output_dir)
     if overwrite:
         files = (folder / name for name in RUN_FILES)
-        for old in [*folder.glob("checkpoint-*"), *files]:
+        for old in [*folder.glob("checkpoint-*"), *folder.glob("scores-*.json"), *files]:
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     write_json(folder / ARGUMENTS_FILE, arguments)
 

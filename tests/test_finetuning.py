@@ -111,6 +111,17 @@ def test_same_seed_same_scores_and_kept_seeds_are_not_run_again(checkpoint, tmp_
     assert json.loads((tmp_path / "a" / "all_results.json").read_text())["bz"] == 12.5
 
 
+def test_a_run_that_is_replaced_leaves_no_scores_behind(checkpoint, tmp_path):
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
+    argv += ["--task_name", "pos", "--skip_supervised"]
+    run_tagging.main(argv)
+    kept = tmp_path / "run" / "scores-original-0.json"
+    data = json.loads(kept.read_text())
+    write_json(kept, data | {"bz": data["bz"] | {"accuracy": 12.5}})
+    run_tagging.main([*argv, "--max_train_samples", "30", "--overwrite_output_dir"])
+    assert json.loads(kept.read_text())["bz"]["accuracy"] != 12.5
+
+
 def test_tags_that_training_never_shows_count_as_wrong(checkpoint, tmp_path, capsys):
     train = tmp_path / "train.jsonl"
     train.write_text(json.dumps({"tokens": ["a", "the"], "tags": ["DET", "DET"]}) + "\n")
