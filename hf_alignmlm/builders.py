@@ -28,6 +28,7 @@ from hf_alignmlm.cards import (
     dataset_card,
     push_folder,
     read_builds,
+    without_folders,
 )
 from hf_alignmlm.corpora import (
     check_file,
@@ -81,10 +82,10 @@ class SourceConfig(datasets.BuilderConfig):
 
     def digests(self) -> dict[str, Any]:
         """What the rows depend on beside the options: the code, and the files as they are now."""
-        files = [*self.train_file, *self.validation_file, *self.test_file]
-        folder = Path(self.model_name_or_path or "")
-        files += [str(p) for p in sorted(folder.glob("*.json")) if self.model_name_or_path]
-        found = [(Path(f), Path(f).stat()) for f in files]
+        files = [Path(f) for f in (*self.train_file, *self.validation_file, *self.test_file)]
+        for folder, pattern in ((self.model_name_or_path, "*.json"), (self.source_name, "**/*")):
+            files += sorted(p for p in Path(folder).glob(pattern) if p.is_file()) if folder else []
+        found = [(path, path.stat()) for path in files]
         stamps = [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in found]
         return {"code": code_digest(), "files": stamps}
 
@@ -301,10 +302,8 @@ def build(arguments: BuildArguments) -> list[Path]:
     }
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: name a folder as --output_dir")
-    # Names without folders: this record is published.
-    named = {k: [Path(p).name for p in v] for k, v in options.items() if k.endswith("_file")}
     digests = next(iter(builders.values())).config.digests()
-    wanted = {"kind": kind, "options": options | named, **digests}
+    wanted = {"kind": kind, "options": without_folders(options), **digests}
     before = read_builds(folder)
     kept = {name for name, built in before.items() if built.items() >= wanted.items()}
     card = folder / CARD_FILE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,16 @@ def _example(language: SyntheticLanguage) -> str:
     return f"- original: {' '.join(sentence.words)}\n- derived: {' '.join(derived)}"
 
 
+def without_folders(value: Any) -> Any:
+    """What is published of an option: local files and folders by their names alone."""
+    if isinstance(value, dict):
+        return {name: without_folders(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    local = isinstance(value, str) and (os.path.isabs(value) or os.path.exists(value))
+    return Path(value).name if local else value
+
+
 def corpus_name(arguments: dict[str, Any]) -> str:
     """What a run was trained on, without the paths of the machine that trained it."""
     if files := arguments.get("train_file"):
@@ -86,7 +97,7 @@ def corpus_name(arguments: dict[str, Any]) -> str:
     for name in ("dataset", "source"):
         if arguments.get(f"{name}_name"):
             config = arguments.get(f"{name}_config_name") or "default"
-            return f"`{arguments[f'{name}_name']}` ({config})"
+            return f"`{without_folders(arguments[f'{name}_name'])}` ({config})"
     return "the embedded corpus, a seeded grammar of English"
 
 
@@ -359,14 +370,6 @@ def push_folder(
     print(f"Pushed to {commit.repo_url}")
 
 
-def _untold(value: Any) -> Any:
-    """An option without the folders of the machine: local files and folders by their names."""
-    if isinstance(value, list):
-        return [_untold(one) for one in value]
-    local = isinstance(value, str) and (Path(value).is_absolute() or Path(value).exists())
-    return Path(value).name if local else value
-
-
 def push_model(
     run: str | Path,
     repo_id: str | None,
@@ -379,7 +382,7 @@ def push_model(
     """Push what a reader needs of a run, and its card; folders of this machine stay untold."""
     card = model_card(run, repo_id=repo_id, transfer=transfer)
     results = read_json(Path(run) / RESULTS_FILE)
-    results["arguments"] = {n: _untold(v) for n, v in results.get("arguments", {}).items()}
+    results["arguments"] = without_folders(results.get("arguments", {}))
     push_folder(
         run,
         repo_id,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from hub_server import HubServer, in_process
 from huggingface_hub import DatasetCard
 
@@ -111,6 +111,28 @@ def test_other_options_files_or_code_never_give_old_data(text, tmp_path, monkeyp
     (folder / "README.md").write_text("mine")
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     refused()
+
+
+def test_a_folder_of_parquet_that_changed_never_gives_old_data(tmp_path, capsys):
+    source, built = tmp_path / "source", tmp_path / "d"
+    source.mkdir()
+
+    def write(text):
+        Dataset.from_dict({"text": [text] * 30}).to_parquet(str(source / "train.parquet"))
+
+    write("Cats sit.")
+    options = ("--language", "inv", "--dataset_name", source, "--output_dir", built)
+    run(*options)
+    run(*options)
+    assert "holds this build already" in capsys.readouterr().out
+    published = (built / "README.md").read_text() + (built / "inv" / "build.json").read_text()
+    assert "source" in published
+    assert str(tmp_path) not in published
+    write("Dogs sit.")
+    with pytest.raises(SystemExit):
+        run(*options)
+    run(*options, "--overwrite_output_dir", "true")
+    assert rows_of(built, "inv")[0] == {"original": "Dogs sit .", "derived": "sit Dogs ."}
 
 
 def test_the_cache_of_a_builder_knows_files_and_code(text, tmp_path, monkeypatch):
@@ -262,7 +284,7 @@ PUSH = "import sys; from hf_alignmlm.builders import main; main(sys.argv[1:])"
 LOAD = """
 import sys, json
 sys.modules["hf_alignmlm"] = None
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 rows = load_dataset("me/twins", "trans_inv", split="train").to_list()
 stream = load_dataset("me/twins", "trans_inv", split="train", streaming=True)
 assert list(stream) == rows
