@@ -153,9 +153,8 @@ class Correlation:
     n: int
 
     def __str__(self) -> str:
-        return (
-            f"ρ = {self.rho:.3f} [{self.low:.2f}, {self.high:.2f}], p = {self.p:.3f}, n = {self.n}"
-        )
+        p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
+        return f"ρ = {self.rho:.3f} [{self.low:.2f}, {self.high:.2f}], {p}, n = {self.n}"
 
 
 def correlation(
@@ -181,11 +180,12 @@ def correlations(cells: Iterable[Cell]) -> dict[str, Correlation]:
     """The correlation of each task, over its cells that have alignment and gap."""
     found = {}
     for task in TASK_NAMES:
-        points = [
+        # Sorted: the resamples, and the interval with them, must not hang on the cells' order.
+        points = sorted(
             (statistics.fmean(c.alignment), statistics.fmean(c.gap))
             for c in cells
             if c.task == task and c.alignment and c.gap
-        ]
+        )
         result = correlation(*zip(*points, strict=True)) if points else None
         if result is not None:
             found[task] = result

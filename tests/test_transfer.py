@@ -44,6 +44,11 @@ def test_correlation_is_one_where_order_agrees(values):
     assert transfer.correlation(values, [-v for v in values]).rho == pytest.approx(-1.0)
 
 
+def test_the_interval_does_not_hang_on_the_order_of_the_cells():
+    cells = list(transfer.paper_cells().values())
+    assert transfer.correlations(cells) == transfer.correlations(cells[::-1])
+
+
 def test_no_correlation_of_two_cells_or_of_equal_ones():
     assert transfer.correlation([1, 2], [1, 2]) is None
     assert transfer.correlation([1, 1, 1], [1, 2, 3]) is None
