@@ -54,7 +54,7 @@ def _plot_curve(points: Sequence[dict[str, Any]], path: Path) -> None:
             axis.plot(*zip(*known, strict=True), style, color=COLOURS["align-mlm"], label=label)
     axis.set_xlabel("pairs of the dictionary seen in training, %")
     axis.set_ylabel("%")
-    axis.set_ylim(0, 102)
+    axis.set_ylim(-3, 102)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)
     _save(figure, path)
@@ -273,7 +273,8 @@ def write(
     ]
     for r in rows:
         if r.get("interval"):
-            parts.append(f"95 % interval of ρ: {r['interval'][0]} to {r['interval'][1]}.\n")
+            low, high = r["interval"]
+            parts.append(f"95 % interval of ρ: {low:.2f} to {high:.2f}.\n")
         if r.get("detail"):
             listed = "; ".join(f"{task} {text}" for task, text in r["detail"].items())
             parts.append(
