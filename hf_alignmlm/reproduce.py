@@ -55,7 +55,7 @@ class Preset:
 
     options: dict[str, str]
     seeds: tuple[int, ...] = (42,)
-    dictionary_fractions: tuple[float, ...] = (1.0,)
+    dictionary_fractions: tuple[float, ...] = (1.0, 0.5, 0.25, 0.05)
     # Files without trees: for a language that needs these, they are parsed first.
     unparsed: tuple[str, ...] = ()
 
@@ -83,7 +83,6 @@ PRESETS = {
             "ner": f"--bf16 --learning_rate 5e-4 --num_train_epochs 4 {_TASK_FILES['ner']}",
         },
         seeds=(42, 43, 44),
-        dictionary_fractions=(1.0, 0.5, 0.25, 0.05),
         unparsed=(*_BOOKS, *(_TASK_FILES["ner"] + " " + _TASK_FILES["nli"]).split()[1::2]),
     ),
     # The paper's scale and tasks; the text to pre-train on comes by --override.
