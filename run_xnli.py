@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hf_alignmlm import finetuning
+from hf_alignmlm.tasks import finetuning
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -31,19 +31,21 @@ from transformers import (
 from transformers.utils import logging
 
 from hf_alignmlm import trainer
-from hf_alignmlm.configuration import AlignedBertConfig
-from hf_alignmlm.corpora import tokenize_corpus
-from hf_alignmlm.dictionary import BilingualDictionary
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.modeling import BertForAlignedMaskedLM
-from hf_alignmlm.objectives import EpochDataset, Objective, ObjectiveCollator, pack
-from hf_alignmlm.sizes import SIZES
-from hf_alignmlm.tokenization import (
+from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.data.encoding import tokenize_corpus
+from hf_alignmlm.data.packing import EpochDataset, pack
+from hf_alignmlm.data.tokenizer import (
     double_tokenizer,
     load_tokenizer,
     train_tokenizer,
     vocabulary_pairs,
 )
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.models.configuration import AlignedBertConfig
+from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.objectives.base import Objective
+from hf_alignmlm.objectives.collator import ObjectiveCollator
+from hf_alignmlm.sizes import SIZES
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,8 @@ from typing import Any
 from datasets import Dataset, disable_caching, load_from_disk
 
 from benchmarks.common import ON_CPU, ROOT, bilingual_tokenizer, first_lines, quiet
-from hf_alignmlm.corpora import tokenize_corpus
-from hf_alignmlm.objectives import pack
+from hf_alignmlm.data.encoding import tokenize_corpus
+from hf_alignmlm.data.packing import pack
 
 
 def table(lines: list[str], folder: str) -> Dataset:

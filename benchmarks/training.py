@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from benchmarks.common import BATCH, ON_CPU, Side, peak_mib, quiet
-from hf_alignmlm import modeling
-from hf_alignmlm.configuration import AlignedBertConfig
-from hf_alignmlm.dictionary import BilingualDictionary
-from hf_alignmlm.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.models import kernels as modeling
+from hf_alignmlm.models.configuration import AlignedBertConfig
+from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
 from hf_alignmlm.sizes import SIZES, flops_per_token, matmul_rate
 
 DEVICE = torch.device("cpu" if ON_CPU else "cuda")

@@ -8,18 +8,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "AlignMLMTrainer": "trainer",
     "AlignMLMTrainingArguments": "trainer",
-    "AlignedBertConfig": "configuration",
-    "AlignedMaskedLMOutput": "modeling",
+    "AlignedBertConfig": "models.configuration",
+    "AlignedMaskedLMOutput": "models.modeling",
     "AlignmentMetric": "alignment",
-    "BertForAlignedMaskedLM": "modeling",
-    "BilingualDictionary": "dictionary",
-    "Objective": "objectives",
-    "ObjectiveCollator": "objectives",
-    "SyntheticLanguage": "languages",
-    "WordOrderModel": "syntax",
+    "BertForAlignedMaskedLM": "models.modeling",
+    "BilingualDictionary": "data.dictionary",
+    "Objective": "objectives.base",
+    "ObjectiveCollator": "objectives.collator",
+    "SyntheticLanguage": "languages.synthetic",
+    "WordOrderModel": "languages.word_order",
     "alignment_scores": "alignment",
-    "double_tokenizer": "tokenization",
-    "train_tokenizer": "tokenization",
+    "double_tokenizer": "data.tokenizer",
+    "train_tokenizer": "data.tokenizer",
 }
 __all__ = sorted(_HOMES)
 

@@ -9,10 +9,11 @@ import evaluate
 import torch
 from torch import Tensor
 
-from hf_alignmlm.dictionary import BilingualDictionary, WordPieces
+from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
 
 # Float32 products of equal rows were up to 1e-6 apart; cosines closer than this count as tied.
 _TIE = 5e-6
+
 
 _INPUTS = """
 Args:
@@ -22,6 +23,7 @@ Args:
     csls_neighbours: neighbours in the hub correction. Default: 10.
 Returns: the dictionary of `hf_alignmlm.alignment.alignment_scores`.
 """
+
 
 _CITATION = """
 @article{tang2022alignmlm, journal={arXiv preprint arXiv:2211.08547}, year={2022},

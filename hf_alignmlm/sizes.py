@@ -25,6 +25,7 @@ class Size:
 # steps; where they see their neighbours, it was still there after half of them (docs/recipe.md).
 _NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
+
 SIZES = {
     "mini": Size(
         model={

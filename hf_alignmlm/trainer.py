@@ -16,14 +16,19 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from transformers.utils import logging
 
 from hf_alignmlm.alignment import dictionary_alignment
-from hf_alignmlm.arguments import option, seal_checkpoint
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.modeling import IGNORE_INDEX, PLAIN_ATTENTION, BertForAlignedMaskedLM
+from hf_alignmlm.arguments import option
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.models.kernels import PLAIN_ATTENTION
+from hf_alignmlm.models.modeling import IGNORE_INDEX, BertForAlignedMaskedLM
+from hf_alignmlm.runs import seal_checkpoint
 
 logger = logging.get_logger(__name__)
 
+
 # The parts of the loss that a model may name in its output.
 PARTS = ("mlm_loss", "alignment_loss")
+
+
 # What is worth a line in every evaluation; the results file has all of it.
 LOGGED_ALIGNMENT = ("p1", "p1_seen", "p1_heldout", "csls_p1", "cosine_true", "cosine_random")
 

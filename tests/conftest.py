@@ -50,7 +50,7 @@ def embedded():
 @pytest.fixture(scope="session")
 def tokenizer(embedded):
     """A small cased tokenizer of the embedded corpus, not doubled."""
-    from hf_alignmlm.tokenization import train_tokenizer
+    from hf_alignmlm.data.tokenizer import train_tokenizer
 
     return train_tokenizer((" ".join(s.words) for s in embedded), 600, model_max_length=64)
 
@@ -58,7 +58,7 @@ def tokenizer(embedded):
 @pytest.fixture(scope="session")
 def doubled(tokenizer):
     """The doubled tokenizer and its language, `trans_inv`."""
-    from hf_alignmlm.languages import SyntheticLanguage
-    from hf_alignmlm.tokenization import double_tokenizer
+    from hf_alignmlm.data.tokenizer import double_tokenizer
+    from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
     return double_tokenizer(tokenizer, SyntheticLanguage.from_name("trans_inv"))

@@ -13,9 +13,9 @@ import torch
 from accelerate.state import AcceleratorState
 from transformers import TrainerCallback
 
-from hf_alignmlm.configuration import AlignedBertConfig
-from hf_alignmlm.dictionary import BilingualDictionary
-from hf_alignmlm.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.models.configuration import AlignedBertConfig
+from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
 ROWS = 16

@@ -7,24 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_alignmlm.arguments import (
+from hf_alignmlm.arguments import one_line_errors, parse, peek, versions
+from hf_alignmlm.objectives.base import Objective
+from hf_alignmlm.pretraining import DataArguments, ModelArguments, ObjectiveArguments
+from hf_alignmlm.runs import (
     ARGUMENTS_FILE,
     FREE_ARGUMENTS,
     MANIFEST_FILE,
     RESULTS_FILE,
-    DataArguments,
-    ModelArguments,
-    ObjectiveArguments,
     check_output_dir,
     claim_output_dir,
     last_whole_checkpoint,
-    one_line_errors,
-    parse,
-    peek,
     seal_checkpoint,
-    versions,
 )
-from hf_alignmlm.objectives import Objective
 from hf_alignmlm.trainer import AlignMLMTrainingArguments
 
 CLASSES = [ModelArguments, DataArguments, ObjectiveArguments, AlignMLMTrainingArguments]
@@ -229,7 +224,7 @@ def test_the_newest_checkpoint_is_taken_by_its_number(checkpoints):
 def test_a_damaged_checkpoint_is_passed_over_and_named(checkpoints, damage, monkeypatch):
     said = []
     record = SimpleNamespace(warning=lambda text, *values: said.append(text % values))
-    monkeypatch.setattr("hf_alignmlm.arguments.logger", record)
+    monkeypatch.setattr("hf_alignmlm.runs.logger", record)
     damage(checkpoints / "checkpoint-10")
     assert last_whole_checkpoint(checkpoints) == str(checkpoints / "checkpoint-9")
     assert len(said) == 1

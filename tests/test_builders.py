@@ -11,11 +11,12 @@ from datasets import Dataset, load_dataset
 from hub_server import HubServer, in_process
 from huggingface_hub import DatasetCard
 
-from hf_alignmlm import builders, cards, minienglish
-from hf_alignmlm.builders import ParallelCorpus, main
+from hf_alignmlm import minienglish
+from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, train_tokenizer
 from hf_alignmlm.files import read_json
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.tokenization import double_tokenizer, is_doubled, train_tokenizer
+from hf_alignmlm.hub import builders, cards
+from hf_alignmlm.hub.builders import ParallelCorpus, main
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 ROOT = Path(__file__).parent.parent
 LINES = [
@@ -63,7 +64,8 @@ def test_a_corpus_beside_its_twin_on_any_number_of_processes(text, tmp_path):
 
 
 def test_a_sentence_s_permutation_is_that_of_pretraining(text, tmp_path, doubled):
-    from hf_alignmlm.corpora import read_corpus, tokenize_corpus
+    from hf_alignmlm.data.encoding import tokenize_corpus
+    from hf_alignmlm.data.sources import read_corpus
 
     run("--language", "trans_perm", "--train_file", text, "--output_dir", tmp_path / "d")
     tokenizer, language = doubled
@@ -280,7 +282,7 @@ Options and digests .*
 """
 
 
-PUSH = "import sys; from hf_alignmlm.builders import main; main(sys.argv[1:])"
+PUSH = "import sys; from hf_alignmlm.hub.builders import main; main(sys.argv[1:])"
 LOAD = """
 import sys, json
 sys.modules["hf_alignmlm"] = None

@@ -9,8 +9,8 @@ from hub_server import HubServer, in_process
 from huggingface_hub import ModelCard
 
 import run_pretraining
-from hf_alignmlm import cards
 from hf_alignmlm.files import read_json, write_json
+from hf_alignmlm.hub import cards
 
 ROOT = Path(__file__).parent.parent
 
@@ -144,7 +144,7 @@ def test_what_is_no_run_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-PUSH = "import sys; from hf_alignmlm.cards import main; main(sys.argv[1:])"
+PUSH = "import sys; from hf_alignmlm.hub.cards import main; main(sys.argv[1:])"
 LOAD = """
 import sys, json
 sys.modules["hf_alignmlm"] = None

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoConfig, BertConfig
 
-from hf_alignmlm.configuration import AlignedBertConfig
+from hf_alignmlm.models.configuration import AlignedBertConfig
 
 FIELDS = {
     "alignment_loss_weight": 2.5,

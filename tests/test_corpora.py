@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, IterableDataset
 
-from hf_alignmlm import corpora, minienglish
-from hf_alignmlm.corpora import (
+from hf_alignmlm import minienglish
+from hf_alignmlm.data import sources as corpora
+from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
+from hf_alignmlm.data.sources import (
     SENTENCES_PER_LINE,
     check_file,
     embedded_corpus,
@@ -26,10 +28,9 @@ from hf_alignmlm.corpora import (
     read_corpus,
     sentences,
     texts,
-    tokenize_corpus,
 )
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.tokenization import WordEncoder, double_tokenizer
+from hf_alignmlm.data.tokenizer import double_tokenizer
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 LINES = ["The cat sat. It saw Tom.", "", "  A dog, it said, is here!  ", "Who ?"]
 WORDS = [["The", "cat", "sat", "."], ["Who", "?"]]
@@ -183,23 +184,6 @@ def test_changed_code_gives_changed_data(tmp_path, monkeypatch):
     assert before[1] != after[1]
 
 
-def test_the_digest_covers_the_rooms_that_make_rows(monkeypatch):
-    corpora.code_digest.cache_clear()
-    here = corpora.code_digest()
-    for name in ("corpora", "languages", "minienglish", "objectives", "syntax", "tokenization"):
-        read = corpora.Path.read_bytes
-        monkeypatch.setattr(
-            corpora.Path,
-            "read_bytes",
-            lambda path, name=name, read=read: read(path) + b" " * (path.stem == name),
-        )
-        corpora.code_digest.cache_clear()
-        assert corpora.code_digest() != here
-        monkeypatch.undo()
-    corpora.code_digest.cache_clear()
-    assert corpora.code_digest() == here
-
-
 # --- errors ---------------------------------------------------------------------------------------
 
 MANY = "".join(f"line {i}, which is a line of text\n" for i in range(40_000)).encode()
@@ -351,15 +335,22 @@ def test_trees_of_any_format_join(tmp_path, streaming):
     assert rows == [{"words": WORDS[0], **TREE}] * 3
 
 
-@pytest.mark.parametrize("name", ["builders", "corpora", "languages", "tasks", "tokenization"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("data/sources.py", "data/encoding.py", "data/tokenizer.py", "data/packing.py"),
+        *("languages/synthetic.py", "languages/superstrates/fr.json", "minienglish/grammar.json"),
+        *("objectives/collator.py", "tasks/base.py", "hub/builders.py"),
+    ],
+)
 def test_the_digest_is_of_all_code_that_makes_rows(tmp_path, monkeypatch, name):
-    here = Path(corpora.__file__).parent
+    here = Path(corpora.__file__).parent.parent
     shutil.copytree(here, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(corpora, "__file__", str(tmp_path / "code" / "corpora.py"))
+    monkeypatch.setattr(corpora, "__file__", str(tmp_path / "code" / "data" / "sources.py"))
     digest = corpora.code_digest.__wrapped__
     before = digest()
-    path = tmp_path / "code" / f"{name}.py"
-    path.write_text(path.read_text() + "# changed\n")
+    path = tmp_path / "code" / name
+    path.write_text(path.read_text() + " \n")
     assert digest() != before
 
 

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_alignmlm.dictionary import BilingualDictionary, WordPieces
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.tokenization import WordEncoder, train_tokenizer, vocabulary_pairs
+from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
+from hf_alignmlm.data.encoding import WordEncoder
+from hf_alignmlm.data.tokenizer import train_tokenizer, vocabulary_pairs
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 ids = st.integers(0, 99)
 pieces = st.lists(ids, min_size=1, max_size=3).map(tuple)
@@ -81,7 +82,7 @@ def test_no_pairs_are_refused():
 
 
 SCRIPT = """
-from hf_alignmlm.dictionary import BilingualDictionary
+from hf_alignmlm.data.dictionary import BilingualDictionary
 pairs = [((i, i + 1), j) for i in range(50) for j in (100, 200 + i)]
 dictionary = BilingualDictionary.from_pairs(pairs, fraction=0.3, seed=7)
 dictionary.save_pretrained(__import__("sys").argv[1])

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForMaskedLM, BertForMaskedLM
 
-from hf_alignmlm.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -13,14 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.normalizers import BertNormalizer
 
-from hf_alignmlm.languages import (
-    DERIVED_CHARACTERS,
-    FINAL_MARKS,
-    SyntheticLanguage,
-    is_punctuation,
-    spelling,
-)
-from hf_alignmlm.syntax import WordOrderModel
+from hf_alignmlm.languages.orders import FINAL_MARKS
+from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS, is_punctuation, spelling
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.languages.word_order import WordOrderModel
 
 NAMES = ("trans", "inv", "perm", "trans_inv", "trans_perm", "trans50", "trans25_inv_perm")
 from_name = SyntheticLanguage.from_name
@@ -267,7 +263,7 @@ def _parts(word):
 
 SCRIPT = """
 import sys
-from hf_alignmlm.languages import SyntheticLanguage
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 sys.stdout.reconfigure(encoding="utf-8")
 for name in sys.argv[1:]:
     language = SyntheticLanguage.from_name(name, seed=5)

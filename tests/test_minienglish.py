@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from hf_alignmlm.minienglish import Pair, Sentence, pair, pairs, sentence, sentences
+from hf_alignmlm.minienglish.grammar import Pair, Sentence, pair, pairs, sentence, sentences
 
 DIGEST = "c2caa6c39c95cfb1cf132739e0b64260a972d99185efd988f3e0d9ebd1d3190b"
 UPOS = {

@@ -7,16 +7,12 @@ import torch
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, Trainer
 from transformers import TrainingArguments as StockArguments
 
-from hf_alignmlm import modeling
-from hf_alignmlm.configuration import AlignedBertConfig
-from hf_alignmlm.dictionary import DICTIONARY_FILE, BilingualDictionary
-from hf_alignmlm.modeling import (
-    ALIGNMENT_LOSSES,
-    PLAIN_ATTENTION,
-    AlignedMaskedLMOutput,
-    BertForAlignedMaskedLM,
-    cosine_alignment_loss,
-)
+from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary
+from hf_alignmlm.models import kernels as modeling
+from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES, cosine_alignment_loss
+from hf_alignmlm.models.configuration import AlignedBertConfig
+from hf_alignmlm.models.kernels import PLAIN_ATTENTION
+from hf_alignmlm.models.modeling import AlignedMaskedLMOutput, BertForAlignedMaskedLM
 
 SHAPE = {
     "vocab_size": 60,

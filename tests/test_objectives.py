@@ -19,22 +19,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from hf_alignmlm import objectives
-from hf_alignmlm.corpora import TOKENIZED, tokenize_corpus
-from hf_alignmlm.dictionary import BilingualDictionary
-from hf_alignmlm.objectives import (
+from hf_alignmlm.data import packing as objectives
+from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.data.encoding import TOKENIZED, tokenize_corpus
+from hf_alignmlm.data.packing import (
     DERIVED,
-    IGNORE_INDEX,
     ORIGINAL,
     PAIR,
     EpochDataset,
     EpochStream,
-    Objective,
-    ObjectiveCollator,
     pack,
     packing_report,
 )
-from hf_alignmlm.tokenization import reserved_ids, vocabulary_pairs
+from hf_alignmlm.data.tokenizer import reserved_ids, vocabulary_pairs
+from hf_alignmlm.objectives.base import Objective
+from hf_alignmlm.objectives.collator import IGNORE_INDEX, ObjectiveCollator
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 V, LENGTH = 600, 64
@@ -410,8 +409,8 @@ print(digest())
 def digest():
     """A digest of what packing and masking draw, from fixed sentences and no fixture."""
     from hf_alignmlm import minienglish
-    from hf_alignmlm.languages import SyntheticLanguage
-    from hf_alignmlm.tokenization import double_tokenizer, train_tokenizer
+    from hf_alignmlm.data.tokenizer import double_tokenizer, train_tokenizer
+    from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
     found = [s.words for s in minienglish.sentences(100)]
     plain = train_tokenizer((" ".join(words) for words in found), 300)

@@ -12,10 +12,10 @@ from typing import ClassVar
 import pyarrow.parquet as pq
 import pytest
 
-from hf_alignmlm import parsing
-from hf_alignmlm.corpora import read_corpus
-from hf_alignmlm.parsing import load_parser, main, parse_file, train_parser
-from hf_alignmlm.syntax import Sentence, is_projective
+from hf_alignmlm.data import trees as parsing
+from hf_alignmlm.data.sources import read_corpus
+from hf_alignmlm.data.trees import load_parser, main, parse_file, train_parser
+from hf_alignmlm.languages.word_order import Sentence, is_projective
 
 
 class Chain:
@@ -154,7 +154,7 @@ SLOW = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from test_parsing import Chain
-from hf_alignmlm import parsing
+from hf_alignmlm.data import trees as parsing
 class Slow(Chain):
     def trees(self, sentences):
         time.sleep(0.2)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_alignmlm import reproduce, reproduction_report
-from hf_alignmlm.objectives import OBJECTIVES
+from hf_alignmlm.objectives.base import OBJECTIVES
+from study import grid as reproduce
+from study import report as reproduction_report
 
 # A stand-in for all scripts: notes its call and leaves what the script would leave.
 FAKE = """

@@ -17,10 +17,10 @@ from transformers import AutoTokenizer, BertConfig, RobertaConfig
 
 import run_pretraining
 from hf_alignmlm import minienglish
-from hf_alignmlm.arguments import RESULTS_FILE, last_whole_checkpoint
-from hf_alignmlm.dictionary import BilingualDictionary
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.runs import RESULTS_FILE, last_whole_checkpoint
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = str(ROOT / "run_pretraining.py")
@@ -352,7 +352,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(
 ):
     said = []
     monkeypatch.setattr(
-        "hf_alignmlm.arguments.logger.warning", lambda line, *values: said.append(line % values)
+        "hf_alignmlm.runs.logger.warning", lambda line, *values: said.append(line % values)
     )
     damage(copy / "checkpoint-6" / name)
     (copy / RESULTS_FILE).unlink()

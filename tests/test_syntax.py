@@ -18,18 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad
 
-from hf_alignmlm import syntax
-from hf_alignmlm.syntax import (
+from hf_alignmlm.data.conllu import read_conllu
+from hf_alignmlm.languages import word_order as syntax
+from hf_alignmlm.languages.word_order import (
     EXACT,
     KNOWN,
     Sentence,
     WordOrderModel,
-    agreement,
     is_projective,
-    main,
-    majority_sides,
-    read_conllu,
 )
+from study import word_order as learning
+from study.word_order import agreement, learn, main, majority_sides
 
 ROOT = Path(__file__).resolve().parent.parent
 UD = ROOT / os.environ.get("ALIGNMLM_DATA", "../shared/data") / "ud"
@@ -110,7 +109,7 @@ def random_model(seed=0, relations=RELATIONS[:-1]):
     rng = random.Random(seed)
     bases = [r.partition(":")[0] for r in relations]
     kinds = [f"{b}/{t}" for b in bases for t in TAGS] + [f"head/{t}" for t in TAGS]
-    names = {f for a, b in itertools.combinations(kinds, 2) for f, _ in syntax._features(a, b)}
+    names = {f for a, b in itertools.combinations(kinds, 2) for f, _ in syntax.pair_features(a, b)}
     weights = {c: {f: rng.gauss(0, 1) for f in sorted(names)} for c in ("noun", "verb")}
     return WordOrderModel("random", weights, {"sides": {c: dict.fromkeys(bases) for c in weights}})
 
@@ -132,7 +131,7 @@ def test_recursion_over_subsets_equals_enumeration(n):
     scores = np.random.default_rng(n).normal(size=(n, n))
     everything = enumerated(scores)
     total = math.log(sum(map(math.exp, everything.values())))
-    logs, normaliser = (part[0] for part in syntax._steps(scores[None]))
+    logs, normaliser = (part[0] for part in syntax.order_steps(scores[None]))
     assert normaliser == pytest.approx(total)
     before = np.zeros((n, n))
     for order, value in everything.items():
@@ -141,7 +140,7 @@ def test_recursion_over_subsets_equals_enumeration(n):
         assert found == pytest.approx(value - total)
         for a, b in itertools.combinations(order, 2):
             before[a, b] += math.exp(value - total)
-    assert syntax._before(scores[None])[1][0] == pytest.approx(before)
+    assert learning._before(scores[None])[1][0] == pytest.approx(before)
     best = syntax._draw(scores, None)
     assert everything[tuple(best)] == pytest.approx(max(everything.values()))
 
@@ -176,7 +175,7 @@ def test_gradient():
         picked = rng.sample([f"{r}/{t}" for r in "abcd" for t in ("X", "Y")], rng.randint(1, 5))
         seen[(*picked, "head/NOUN")] += rng.randint(1, 4)
         seen[("head/NOUN", *picked)] += 1
-    problem = syntax._Problem(seen, l2=0.7)
+    problem = learning._Problem(seen, l2=0.7)
     at = np.random.default_rng(0).normal(size=len(problem.names))
     gradient = np.linalg.norm(problem(at)[1])
     error = check_grad(lambda w: problem(w)[0], lambda w: problem(w)[1], at)
@@ -185,7 +184,7 @@ def test_gradient():
 
 def test_fit_gives_back_the_chances_it_was_shown():
     seen = Counter({("amod/ADJ", "head/NOUN"): 300, ("head/NOUN", "amod/ADJ"): 700})
-    weights = syntax._Problem(seen, l2=1e-3).solve()
+    weights = learning._Problem(seen, l2=1e-3).solve()
     assert sum(weights.values()) == pytest.approx(math.log(300 / 700), abs=0.03)
 
 
@@ -242,7 +241,7 @@ def test_many_dependents(relations, place):
 
 
 def test_learns_head_final_and_derives_it():
-    model = WordOrderModel.learn(HEAD_FINAL, l2=0.01)
+    model = learn(HEAD_FINAL, l2=0.01)
     for order in (model.order(ENGLISH, best=True), model.order(ENGLISH, seed=3)):
         derived = [ENGLISH.words[i] for i in order]
         assert derived[-2:] == ["sees", "."]
@@ -253,7 +252,7 @@ def test_learns_head_final_and_derives_it():
 
 
 def test_many_dependents_in_a_head_final_language():
-    model = WordOrderModel.learn(HEAD_FINAL, l2=0.01)
+    model = learn(HEAD_FINAL, l2=0.01)
     n = EXACT + 5
     relations = ("root", *(["obj", "advmod", "nsubj"] * n)[: n - 1])
     tags = ("VERB", *({"obj": "NOUN", "advmod": "ADV", "nsubj": "NOUN"}[r] for r in relations[1:]))
@@ -266,7 +265,7 @@ def test_many_dependents_in_a_head_final_language():
 def test_learning_counts_what_it_drops_and_windows():
     n = EXACT + 3
     wide = Sentence(("w",) * n, ("VERB",) * n, (0, *[1] * (n - 1)), ("root", *["obl"] * (n - 1)))
-    model = WordOrderModel.learn([*HEAD_FINAL, CROSSING, wide], treebank="toy", licence="CC0")
+    model = learn([*HEAD_FINAL, CROSSING, wide], treebank="toy", licence="CC0")
     assert not is_projective(CROSSING.heads)
     assert model.about["sentences"] == len(HEAD_FINAL) + 2
     assert (model.about["dropped_nonprojective"], model.about["windowed_heads"]) == (1, 1)
@@ -276,7 +275,7 @@ def test_learning_counts_what_it_drops_and_windows():
 
 
 def test_marks_keep_their_slots_and_the_last_one_its_place():
-    model = WordOrderModel.learn(HEAD_FINAL, l2=0.01)
+    model = learn(HEAD_FINAL, l2=0.01)
     tree = sentence(
         ("“", "PUNCT", 2, "punct"),
         ("sees", "VERB", 0, "root"),
@@ -305,20 +304,20 @@ def test_no_tree_is_refused_by_name(heads, said):
 
 def test_parts_of_different_length_are_refused():
     with pytest.raises(ValueError, match=r"sentence 1: .*differ in length"):
-        WordOrderModel.learn([Sentence(("a",), ("NOUN",), (0,), ())])
+        learn([Sentence(("a",), ("NOUN",), (0,), ())])
 
 
 def test_nothing_to_learn_from_is_refused():
     with pytest.raises(ValueError, match="no sentences"):
-        WordOrderModel.learn([])
+        learn([])
     with pytest.raises(ValueError, match="l2"):
-        WordOrderModel.learn(HEAD_FINAL, l2=0)
+        learn(HEAD_FINAL, l2=0)
 
 
 def test_order_is_the_same_in_another_process(tmp_path):
     MODEL.save(tmp_path / "model.json")
     code = (
-        "import sys; from hf_alignmlm.syntax import *;"
+        "import sys; from hf_alignmlm.languages.word_order import *;"
         "t = Sentence(('a',) * 6, ('VERB',) * 6, (0, 1, 1, 1, 1, 5),"
         " ('root', 'obj', 'nsubj', 'obl', 'conj', 'obj'));"
         "print(WordOrderModel.from_file(sys.argv[1]).order(t, seed=5, index=8))"
@@ -343,7 +342,7 @@ def test_order_is_the_same_in_another_process(tmp_path):
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):
-    model = WordOrderModel.learn(HEAD_FINAL, name="toy", licence="CC0")
+    model = learn(HEAD_FINAL, name="toy", licence="CC0")
     model.order(ENGLISH)
     model.save(tmp_path / "toy.json")
     assert WordOrderModel.from_file(tmp_path / "toy.json") == model
@@ -456,7 +455,7 @@ def test_agreement_shows_nothing_of_the_real_order():
     found = agreement(blank, HEAD_FINAL * 20)
     for right, pairs in found.values():
         assert right / pairs == pytest.approx(0.5, abs=0.05)
-    learned = agreement(WordOrderModel.learn(HEAD_FINAL, l2=0.01), HEAD_FINAL)
+    learned = agreement(learn(HEAD_FINAL, l2=0.01), HEAD_FINAL)
     assert all(right == pairs for right, pairs in learned.values())
 
 
@@ -471,7 +470,7 @@ def pud():
 def test_held_out_order_beats_both_baselines(pud):
     french = list(read_conllu(UD / "fr_gsd-ud-dev.conllu.gz"))
     packaged = WordOrderModel.from_name("fr")
-    learned = WordOrderModel.learn(pud["fr"]).weights
+    learned = learn(pud["fr"]).weights
     for head_class, weights in packaged.weights.items():
         for name in weights.keys() | learned[head_class].keys():
             # Optimisers may differ in the last digit kept, and weights under 0.05 are not kept.
@@ -479,7 +478,7 @@ def test_held_out_order_beats_both_baselines(pud):
             assert abs(off) < 0.07
     systems = {
         "fr": packaged,
-        "en": WordOrderModel.learn(pud["en"]),
+        "en": learn(pud["en"]),
         "sides": majority_sides(packaged),
     }
     found = {name: agreement(system, french) for name, system in systems.items()}

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.tasks import (
+from hf_alignmlm.data.encoding import WordEncoder
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.tasks.base import (
     EntityF1,
     LabelAccuracy,
     Row,
@@ -27,7 +28,6 @@ from hf_alignmlm.tasks import (
     read_task,
     reorder_tags,
 )
-from hf_alignmlm.tokenization import WordEncoder
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hf_alignmlm import minienglish, tokenization
-from hf_alignmlm.corpora import sentences
-from hf_alignmlm.languages import DERIVED_CHARACTERS, SyntheticLanguage
-from hf_alignmlm.syntax import read_conllu
-from hf_alignmlm.tokenization import (
+from hf_alignmlm import minienglish
+from hf_alignmlm.data import encoding as tokenization
+from hf_alignmlm.data.conllu import read_conllu
+from hf_alignmlm.data.encoding import WordEncoder
+from hf_alignmlm.data.sources import sentences
+from hf_alignmlm.data.tokenizer import (
     SPECIAL_TOKENS,
-    WordEncoder,
     check_wordpiece,
     double_tokenizer,
     is_doubled,
@@ -31,6 +31,8 @@ from hf_alignmlm.tokenization import (
     train_tokenizer,
     vocabulary_pairs,
 )
+from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 FOREIGN = [
     "Ça fait déjà naïf, l'été à Besançon — « œuvre » cœur…",

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 from transformers import Trainer
 
-from hf_alignmlm.arguments import MANIFEST_FILE, last_whole_checkpoint
-from hf_alignmlm.dictionary import BilingualDictionary
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.runs import MANIFEST_FILE, last_whole_checkpoint
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
 PARTS = ("loss", "mlm_loss", "alignment_loss")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_alignmlm import transfer
+from hf_alignmlm import report as transfer
 from hf_alignmlm.files import write_json
 
 

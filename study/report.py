@@ -15,8 +15,7 @@ from matplotlib import pyplot
 from scipy import stats
 
 from hf_alignmlm.files import write_json, write_text
-from hf_alignmlm.sizes import SIZES
-from hf_alignmlm.transfer import (
+from hf_alignmlm.report import (
     COLOURS,
     TASK_NAMES,
     Cell,
@@ -26,8 +25,11 @@ from hf_alignmlm.transfer import (
     markdown_table,
     sections,
 )
+from hf_alignmlm.sizes import SIZES
 
 MAIN = "trans_inv"
+
+
 EQUAL = 0.05
 
 

@@ -26,23 +26,34 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers import TrainingArguments
 
 from hf_alignmlm import __version__, minienglish
-from hf_alignmlm.arguments import RESULTS_FILE, one_line_errors
+from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.files import read_json, write_text
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.transfer import TASK_NAMES, markdown_table, read_results
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.report import TASK_NAMES, markdown_table, read_results
+from hf_alignmlm.runs import RESULTS_FILE
 
 CARD_FILE = "README.md"
+
+
 # What a built dataset keeps of itself, in the folder of each configuration.
 BUILD_FILE = "build.json"
+
+
 # What a reader needs; no optimizer, no pickle, no checkpoints on the way.
 RELEASED = (
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
     *("dictionary.json", "language.json", RESULTS_FILE),
 )
+
+
 NOT_RELEASED = (
     "*This card was rendered from local files; what it describes is not on the Hub yet.*\n\n"
 )
+
+
 ORDERS = {"inv": "the words of a sentence reversed", "perm": "the words of a sentence shuffled"}
+
+
 OBJECTIVE_NAMES = {
     "mlm": "masked language modelling",
     "xlm": "masked and translation language modelling (XLM)",
@@ -52,7 +63,7 @@ OBJECTIVE_NAMES = {
 
 
 def _fill(template: str, **values: Any) -> str:
-    path = Path(__file__).parent / "card_templates" / f"{template}.md"
+    path = Path(__file__).parent / "templates" / f"{template}.md"
     return path.read_text(encoding="utf-8").format(**values)
 
 
@@ -130,6 +141,8 @@ LANGUAGE_TYPES = (
     "Token types tell the languages apart: give `token_type_ids` of 0 to original text and of 1 to "
     "derived text.\n\n"
 )
+
+
 MEASURES = {
     "masked-LM loss, original": ("eval_original_mlm_loss", 3),
     "masked-LM loss, derived": ("eval_derived_mlm_loss", 3),
@@ -145,6 +158,8 @@ MEASURES = {
     "alignment P@1, held-out pairs": ("alignment_p1_heldout", 1),
     "alignment P@1 by CSLS": ("alignment_csls_p1", 1),
 }
+
+
 SCORES = ("source", "bz", "bs", "transfer_gap")
 
 
@@ -226,6 +241,8 @@ KINDS = {
     "nli": "inference, `premise`, `hypothesis` and `label`, with `derived_premise` and "
     "`derived_hypothesis` beside",
 }
+
+
 CATEGORIES = {
     "corpus": ["fill-mask", "translation"],
     "pos": ["token-classification"],

@@ -2,7 +2,7 @@
 
 A sentence is a tree of immutable nodes, linearised once, so that words, tags, entities and heads
 cannot disagree. It keeps to one topic, whose verbs choose their subjects and objects; the topics
-and all word lists, most frequent first, are in `minienglish.json`. Every draw is a
+and all word lists, most frequent first, are in `grammar.json`. Every draw is a
 `Random.random()`, whose stream Python promises to keep the same from version to version.
 """
 
@@ -19,8 +19,13 @@ from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["Pair", "Sentence", "pair", "pairs", "sentence", "sentences"]
 
+
 T = TypeVar("T")
+
+
 Dep = tuple[str, "Node"]
+
+
 Deps = tuple[Dep, ...]
 
 
@@ -108,17 +113,39 @@ def _phrase(text: str) -> Dep:
 
 
 WORDS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+
+
 RELATIONS = {"ADP": "case", "DET": "det", "ADJ": "amod", "NUM": "nummod", "PRON": "nmod:poss"}
+
+
 TOPICS = [{part: _ranked(entry) for part, entry in topic.items()} for topic in WORDS["topics"]]
+
+
 COMMON_DEEDS, COMPANY_DEEDS = _ranked(WORDS["common deeds"]), _ranked(WORDS["company deeds"])
+
+
 QUALITIES = _words(WORDS["people's qualities"])
+
+
 PEOPLE = {person for topic in TOPICS for person in topic["people"]}
+
+
 TIMES = {tense: _zipf(map(_phrase, phrases)) for tense, phrases in WORDS["times"].items()}
+
+
 # What a verb says of its complement: that it holds, that it does not, or nothing.
 KNOW, THINK = "know remember forget", "say think hope believe report"
+
+
 MANAGE, FAIL, WANT = "manage remember", "fail forget", "want plan hope try"
+
+
 NONE: Deps = ()
+
+
 COMMA, AND = _dep("punct", ",", "PUNCT"), _dep("cc", "and", "CCONJ")
+
+
 THAT = _dep("mark", "that", "SCONJ")
 
 

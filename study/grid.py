@@ -33,18 +33,31 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from hf_alignmlm import reproduction_report
-from hf_alignmlm.arguments import RESULTS_FILE, one_line_errors
+from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.files import read_json, write_text
-from hf_alignmlm.objectives import OBJECTIVES
+from hf_alignmlm.objectives.base import OBJECTIVES
+from hf_alignmlm.runs import RESULTS_FILE
+from study import report as study_report
 
 TASKS = ("pos", "ner", "nli")
+
+
 KINDS = ("parser", "parsing", "pretraining", *TASKS)
+
+
 # The first stands for all: it alone is run with every seed and, with one task, every dictionary.
 LANGUAGES = ("trans_inv", "trans", "trans_syn-fr")
+
+
 CURVE_OBJECTIVE, CURVE_TASK = "align-mlm", "pos"
+
+
 HISTORY = ("step", "mlm_loss", "alignment_loss")
+
+
 HISTORY_LENGTH = 70
+
+
 # A results file keeps P@1 of one direction; the other measures stay in the run's own folder.
 BULKY = re.compile(r"^alignment_(backward|.*(p5|p10|mrr))")
 
@@ -67,8 +80,14 @@ def _files(pattern: str, *names: str) -> str:
 
 
 _EWT = _files("ud/en_ewt-ud-*.conllu.gz", "train", "dev", "test")
+
+
 _TASK_FILES = {"pos": _EWT, "ner": _files("wikiann/*.jsonl.gz"), "nli": _files("sick/*.jsonl.gz")}
+
+
 _BOOKS = "{data}/books/train.txt.gz", "{data}/books/validation.txt.gz"
+
+
 PRESETS = {
     "quick": Preset(
         {"pretraining": "--size mini --max_steps 400 --bf16"} | dict.fromkeys(TASKS, "--bf16")
@@ -465,7 +484,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
     with one_line_errors():
         results = [found | {"folder": driver.results} for s in steps if (found := driver.result(s))]
-        print(f"Report: {reproduction_report.write(options, steps, results, failed)}")
+        print(f"Report: {study_report.write(options, steps, results, failed)}")
     for name, reason in failed.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)
     if failed:

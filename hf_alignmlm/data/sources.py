@@ -1,20 +1,17 @@
-"""Corpora: any source of original text to rows of sentences, and these to both languages' ids."""
+"""Any source of original text to rows of sentences."""
 
 from __future__ import annotations
 
-import gc
 import gzip
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import sentencex
 from datasets import (
     Dataset,
@@ -28,18 +25,17 @@ from datasets import (
     load_dataset,
 )
 from datasets.exceptions import DatasetGenerationError
-from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm import minienglish
+from hf_alignmlm.data.conllu import read_conllu
 from hf_alignmlm.files import open_file
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.syntax import read_conllu
-from hf_alignmlm.tokenization import WordEncoder
 
 logger = logging.get_logger(__name__)
 
+
 Corpus: TypeAlias = Dataset | IterableDataset
+
 
 FORMATS = {
     ".conllu": "conllu",
@@ -49,31 +45,37 @@ FORMATS = {
     ".parquet": "parquet",
     ".txt": "text",
 }
+
+
 TEXT_COLUMNS = ("text", "sentence", "original")
+
+
 WORD_COLUMNS = ("words", "tokens")
+
+
 TREE_COLUMNS = ("upos", "heads", "deprels")
+
+
 EMBEDDED_SENTENCES = {"train": 60_000, "validation": 2_000, "test": 2_000}
+
+
 STREAM_VALIDATION_ROWS = 1_000
+
+
 # Sentences of one line are numbered from here up, so that a sentence's index, which seeds its
 # permutation, does not depend on how other lines split.
 SENTENCES_PER_LINE = 4096
-# Rows of a table tokenized at once: a batch costs by its different words more than by its words.
-TOKENIZING_BATCH = 4000
+
+
 # Bytes of a file that are looked at before it is read.
 SAMPLE = 1 << 20
 
+
 _WORDS, _NUMBERS = List(Value("string")), List(Value("int32"))
+
+
 # Of one type wherever they come from, or corpora with trees could not be joined.
 TREES = Features({"words": _WORDS, "upos": _WORDS, "heads": _NUMBERS, "deprels": _WORDS})
-TOKENIZED = Features(
-    {
-        "original": List(Value("int32")),
-        "derived": List(Value("int32")),
-        "pieces": List(Value("int16")),
-        "order": List(Value("int32")),
-        "index": Value("int64"),
-    }
-)
 
 
 def file_format(path: str | Path) -> str:
@@ -312,117 +314,11 @@ def sentences(
 @lru_cache(maxsize=4)
 def code_digest() -> str:
     """A digest of the code that makes rows, so that changed code never returns cached data."""
-    here = Path(__file__).parent
-    names = ("builders", "corpora", "languages", "minienglish", "objectives", "syntax", "tasks")
-    found = [here / f"{name}.py" for name in (*names, "tokenization")]
-    found += [here / "minienglish.json", *sorted(here.glob("word_order/*.json"))]
+    here = Path(__file__).parent.parent
+    rooms = ("languages", "minienglish", "data", "objectives", "tasks", "hub")
+    found = [path for room in rooms for path in sorted((here / room).rglob("*.py"))]
+    found += [here / "minienglish/grammar.json", *sorted(here.glob("languages/*/*.json"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in found)).hexdigest()[:16]
-
-
-@lru_cache(maxsize=4)
-def _encoder(tokenizer: str, language: SyntheticLanguage) -> WordEncoder:
-    return WordEncoder(tokenizer, language)
-
-
-def _tokenize(
-    batch: dict[str, list[Any]],
-    indices: list[int],
-    *,
-    tokenizer: str,
-    language: SyntheticLanguage,
-    digest: str,
-) -> pa.Table:
-    encoder = _encoder(tokenizer, language)
-    # Texts go through whole; beside rows of words, as a joined corpus may have them, as words too.
-    split = encoder.words if "words" in batch else None
-    rows: list[Any] = []
-    collects = gc.isenabled()
-    # Nothing here is part of a cycle, and the search for cycles took a fifth of the time.
-    gc.disable()
-    try:
-        for position, row_index in enumerate(indices):
-            row = {name: values[position] for name, values in batch.items()}
-            if language.uses_derived_script(row_text(row)):
-                # A row without tokens stands for a skipped line, to be counted.
-                rows.append(([] if split else "", None, -1 - row_index))
-            else:
-                rows += sentences(row, row_index, split)
-        found, trees, numbers = zip(*rows, strict=True) if rows else ((), (), ())
-
-        def order(words: list[str], i: int) -> list[int]:
-            return language.order(words, tree=trees[i], index=numbers[i])
-
-        columns = encoder.encode(found, order) | {"index": np.array(numbers, np.int64)}
-    finally:
-        if collects:
-            gc.enable()
-    table = pa.table(columns, schema=TOKENIZED.arrow_schema)
-    # A text may be without words: of characters that the normaliser drops.
-    kept = pc.or_(pc.less(table["index"], 0), pc.greater(pc.list_value_length(table["pieces"]), 0))
-    return table if pc.all(kept).as_py() else table.filter(kept)
-
-
-def _tokenize_lists(*args: Any, **kwargs: Any) -> dict[str, list[Any]]:
-    return _tokenize(*args, **kwargs).to_pydict()
-
-
-def _keep(name: str, skipped: list[int], index: int) -> bool:
-    if index < 0 and not skipped:
-        skipped.append(-index)
-        logger.warning(
-            "%s: line %d already uses the derived script; such lines are skipped", name, -index
-        )
-    return index >= 0
-
-
-def tokenize_corpus(
-    corpus: Corpus,
-    tokenizer: PreTrainedTokenizerBase,
-    language: SyntheticLanguage,
-    *,
-    num_proc: int | None = None,
-    name: str = "corpus",
-) -> Corpus:
-    """Both languages' token ids, side by side, a row a sentence (`TOKENIZED`).
-
-    `original` and `derived` are ids, `pieces` the number of pieces of each original word, `order`
-    the original word at each derived place. Lines that already use the derived script are skipped,
-    counted and reported with the first one's number; nothing left is a `ValueError`. Of a stream
-    only the first such line is reported, as it is met.
-    """
-    arguments = {
-        "tokenizer": tokenizer.backend_tokenizer.to_str(),
-        "language": language,
-        "digest": code_digest(),
-    }
-    options: dict[str, Any] = {
-        "with_indices": True,
-        "batched": True,
-        "fn_kwargs": arguments,
-        "remove_columns": _columns(corpus),
-        "features": TOKENIZED,
-    }
-    if isinstance(corpus, IterableDataset):
-        stream = corpus.map(_tokenize_lists, **options)
-        return stream.filter(partial(_keep, name, []), input_columns="index")
-    options["batch_size"] = TOKENIZING_BATCH
-    tokenized = corpus.map(_tokenize, num_proc=num_proc, desc=f"Tokenizing {name}", **options)
-    index = tokenized.with_format("numpy")["index"][:]
-    skipped = index[index < 0]
-    if len(skipped):
-        logger.warning(
-            "%s: skipped %d line(s) that already use the derived script, the first is line %d",
-            name,
-            len(skipped),
-            -skipped.max(),
-        )
-        tokenized = tokenized.select((index >= 0).nonzero()[0])
-    if not len(tokenized):
-        raise ValueError(
-            f"{name} has no sentence left"
-            + (": all of its lines use the derived script" if len(skipped) else "")
-        )
-    return tokenized
 
 
 if __name__ == "__main__":

@@ -20,22 +20,33 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.corpora import TREE_COLUMNS, check_file, file_format, read_file, row_tree
+from hf_alignmlm.data.conllu import read_conllu
+from hf_alignmlm.data.encoding import WordEncoder
+from hf_alignmlm.data.sources import TREE_COLUMNS, check_file, file_format, read_file, row_tree
 from hf_alignmlm.files import open_file
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.syntax import read_conllu
-from hf_alignmlm.tokenization import WordEncoder
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 logger = logging.get_logger(__name__)
 
+
 TASKS = ("pos", "ner", "nli")
+
+
 HEADLINE = {"pos": "accuracy", "ner": "seqeval_f1", "nli": "accuracy"}
+
+
 SPLITS = ("train", "validation", "test")
+
+
 EMBEDDED_ROWS = {"train": 3_000, "validation": 500, "test": 1_000}
+
+
 TAG_COLUMNS = {
     "pos": ("upos", "pos_tags", "tags"),
     "ner": ("ner_tags", "tags"),
 }
+
+
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 
 
@@ -54,9 +65,6 @@ class TaskData:
 
     rows: dict[str, list[Row]]
     empty_sentences: int = 0
-
-
-# Reading
 
 
 def _columns_file(path: str) -> Iterator[dict[str, Any]]:
@@ -206,9 +214,6 @@ def read_task(
     return TaskData(rows, empty)
 
 
-# Deriving
-
-
 def iob2(tags: Sequence[str]) -> list[str]:
     """Entity tags in strict IOB2, from IOB1 or IOB2: each entity starts with B-."""
     result = []
@@ -253,9 +258,6 @@ def derive_row(row: Row, language: SyntheticLanguage, index: int, task: str) -> 
         tags, broken = reorder_tags(row.tags, orders[0])
         return Row(words, tags, []), broken
     return Row(words, [row.tags[i] for i in orders[0]], []), 0
-
-
-# Encoding
 
 
 def _windows(lengths: Sequence[int], room: int) -> list[tuple[int, int]]:
@@ -332,9 +334,6 @@ def encode(
         for feature in result.features:
             feature["token_type_ids"] = [language_type] * len(feature["input_ids"])
     return result
-
-
-# Scoring
 
 
 class _OfflineMetric(evaluate.Metric):

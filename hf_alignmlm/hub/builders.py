@@ -21,7 +21,11 @@ from datasets import ClassLabel, Features, List, Value
 from transformers.utils import logging
 
 from hf_alignmlm.arguments import one_line_errors, option, parse, versions
-from hf_alignmlm.cards import (
+from hf_alignmlm.data.encoding import WordEncoder
+from hf_alignmlm.data.sources import check_file, code_digest, load_splits, row_text, sentences
+from hf_alignmlm.data.tokenizer import blank_tokenizer, load_tokenizer
+from hf_alignmlm.files import write_json, write_text
+from hf_alignmlm.hub.cards import (
     BUILD_FILE,
     CARD_FILE,
     add_push_options,
@@ -30,22 +34,18 @@ from hf_alignmlm.cards import (
     read_builds,
     without_folders,
 )
-from hf_alignmlm.corpora import (
-    check_file,
-    code_digest,
-    load_splits,
-    row_text,
-    sentences,
-)
-from hf_alignmlm.files import write_json, write_text
-from hf_alignmlm.languages import SyntheticLanguage
-from hf_alignmlm.tasks import NLI_LABELS, SPLITS, TASKS, derive_row, read_task
-from hf_alignmlm.tokenization import WordEncoder, blank_tokenizer, load_tokenizer
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.tasks.base import NLI_LABELS, SPLITS, TASKS, derive_row, read_task
 
 logger = logging.get_logger(__name__)
 
+
 TEXT, WORDS = Value("string"), List(Value("string"))
+
+
 TAGS = {"pos": "upos", "ner": "ner_tags"}
+
+
 FEATURES = {
     "corpus": {"original": TEXT, "derived": TEXT},
     "pos": {"tokens": WORDS, "upos": WORDS, "derived_tokens": WORDS, "derived_upos": WORDS},
@@ -58,6 +58,8 @@ FEATURES = {
         **{"derived_premise": TEXT, "derived_hypothesis": TEXT},
     },
 }
+
+
 # Rows that become one table; and parts of a split that processes share, in order.
 ROWS, PARTS = 2_000, 64
 

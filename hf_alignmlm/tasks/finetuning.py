@@ -28,21 +28,15 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from hf_alignmlm.arguments import (
-    RESULTS_FILE,
-    check_output_dir,
-    claim_output_dir,
-    one_line_errors,
-    option,
-    parse,
-    peek,
-    versions,
-)
-from hf_alignmlm.cards import push_run
+from hf_alignmlm.arguments import one_line_errors, option, parse, peek, versions
+from hf_alignmlm.data.encoding import WordEncoder
+from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, load_tokenizer
 from hf_alignmlm.files import read_json, write_json
-from hf_alignmlm.languages import LANGUAGE_FILE, SyntheticLanguage
+from hf_alignmlm.hub.cards import push_run
+from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
+from hf_alignmlm.runs import RESULTS_FILE, check_output_dir, claim_output_dir
 from hf_alignmlm.sizes import SIZES, size_of
-from hf_alignmlm.tasks import (
+from hf_alignmlm.tasks.base import (
     HEADLINE,
     METRICS,
     NLI_LABELS,
@@ -53,7 +47,6 @@ from hf_alignmlm.tasks import (
     majority_baseline,
     read_task,
 )
-from hf_alignmlm.tokenization import WordEncoder, double_tokenizer, is_doubled, load_tokenizer
 
 logger = logging.get_logger(__name__)
 

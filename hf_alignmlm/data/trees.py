@@ -33,8 +33,9 @@ import sentencex
 from datasets import Dataset, List, Value
 from tqdm import tqdm
 
-from hf_alignmlm.arguments import MANIFEST_FILE, one_line_errors, versions
-from hf_alignmlm.corpora import (
+from hf_alignmlm.arguments import one_line_errors, versions
+from hf_alignmlm.data.conllu import read_conllu
+from hf_alignmlm.data.sources import (
     TEXT_COLUMNS,
     TREE_COLUMNS,
     WORD_COLUMNS,
@@ -43,13 +44,24 @@ from hf_alignmlm.corpora import (
     read_file,
 )
 from hf_alignmlm.files import read_json, write_bytes, write_json
-from hf_alignmlm.syntax import Sentence, is_projective, read_conllu
+from hf_alignmlm.languages.word_order import Sentence, is_projective
+from hf_alignmlm.runs import MANIFEST_FILE
 
 FORMAT_VERSION = "1"
+
+
 METADATA = b"hf_alignmlm.parsing"
+
+
 SCORES_FILE = "parser.json"
+
+
 ROWS_PER_PART = 1000
+
+
 PAIR = ("premise", "hypothesis")
+
+
 RELATIONS = """acl advcl advmod amod appos aux case cc ccomp clf compound conj cop csubj dep det
 discourse dislocated expl fixed flat goeswith iobj list mark nmod nsubj nummod obj obl orphan
 parataxis punct reparandum root vocative xcomp"""

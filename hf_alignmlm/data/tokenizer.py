@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache, lru_cache
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -26,12 +21,8 @@ from tokenizers import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from hf_alignmlm.languages import (
-    DERIVED_CHARACTERS,
-    SyntheticLanguage,
-    is_punctuation,
-    spelling,
-)
+from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS, is_punctuation, spelling
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -40,11 +31,12 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+
+
 CONTINUATION = "##"
+
+
 MAX_ALPHABET = 1000
-WORDS_KEPT = 1 << 20
-# What BERT's normaliser, which changes none of it, and pre-tokenizer make of printable ASCII.
-ASCII_WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
 
 
 def blank_tokenizer(*, lowercase: bool = False) -> Tokenizer:
@@ -212,118 +204,3 @@ def vocabulary_pairs(
         for i, token in enumerate(tokens)
         if i not in special and (token.startswith(CONTINUATION) or language.maps(token))
     ]
-
-
-class WordEncoder:
-    """Text to words and words to token ids, for one tokenizer and language; words are cached."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: SyntheticLanguage):
-        """`tokenizer` may be the JSON of a `tokenizers.Tokenizer`, to travel between processes."""
-        self.language = language
-        self._backend = Tokenizer.from_str(
-            tokenizer if isinstance(tokenizer, str) else tokenizer.backend_tokenizer.to_str()
-        )
-        self._model = self._backend.model
-        self._cased = not self._backend.normalizer.lowercase
-        self._units = lru_cache(maxsize=WORDS_KEPT)(self._split)
-        self.original = lru_cache(maxsize=WORDS_KEPT)(self._original)
-        self._forget()
-
-    def words(self, text: str) -> list[str]:
-        """The words of a text as the tokenizer's own normaliser and pre-tokenizer see them."""
-        # Neither looks past a space, and what stands between two is mostly known already.
-        return list(chain.from_iterable(map(self._units, text.split(" "))))
-
-    def _split(self, text: str) -> list[str]:
-        if self._cased and text.isascii() and text.isprintable():
-            return ASCII_WORDS.findall(text)
-        split = self._backend.pre_tokenizer.pre_tokenize_str
-        return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
-
-    def _ids(self, words: Iterable[str]) -> tuple[int, ...]:
-        # By the model alone, so that a literal "[MASK]" in a text stays text.
-        return tuple([token.id for word in words for token in self._model.tokenize(word)])
-
-    def _original(self, word: str) -> tuple[int, ...]:
-        return self._ids(self._split(word))
-
-    def derived(self, word: str) -> tuple[int, ...]:
-        """The ids of an original word, spelled as the derived language spells it."""
-        return self._ids(map(self.language.spell, self._split(word)))
-
-    def encode(
-        self,
-        sentences: Sequence[str] | Sequence[Sequence[str]],
-        order: Callable[[list[str], int], Sequence[int]],
-    ) -> dict[str, pa.ListArray]:
-        """Sentences to `original` ids, `derived` ids by `order`, and each word's `pieces`.
-
-        Sentences are texts, or lists of words that stay as they are. `order(words, i)` gives the
-        order of the i-th. What stands between two spaces is looked up once a batch, as a number;
-        the rest is arithmetic on arrays.
-        """
-        if len(self._words) > WORDS_KEPT:
-            self._forget()
-        if all(isinstance(sentence, str) for sentence in sentences):
-            parts = pc.split_pattern(pa.array(sentences, pa.string()), " ")
-            numbers, _, ends = self._texts.take(self._look_up(parts.flatten(), self._text))
-            bounds = ends[parts.offsets.to_numpy()]
-        else:
-            parts = pa.array(sentences, pa.list_(pa.string()))
-            numbers, bounds = self._look_up(parts.flatten(), self._word), parts.offsets.to_numpy()
-        words = list(map(self._words.__getitem__, numbers.tolist()))
-        orders = [order(words[a:b], i) for i, (a, b) in enumerate(pairwise(bounds.tolist()))]
-        places = np.fromiter(chain.from_iterable(orders), np.int32, len(numbers))
-        moved = numbers[places + np.repeat(bounds[:-1], np.diff(bounds))]
-        original, pieces, starts = self._sides[0].take(numbers)
-        derived, _, derived_starts = self._sides[1].take(moved)
-        columns = {
-            "original": (starts[bounds], original),
-            "derived": (derived_starts[bounds], derived),
-            "pieces": (bounds, pieces.astype(np.int16)),
-            "order": (bounds, places),
-        }
-        return {
-            name: pa.ListArray.from_arrays(offsets.astype(np.int32), pa.array(values))
-            for name, (offsets, values) in columns.items()
-        }
-
-    @staticmethod
-    def _look_up(strings: pa.StringArray, number: Callable[[str], int]) -> np.ndarray:
-        found = strings.dictionary_encode()
-        numbers = np.fromiter(map(number, found.dictionary.to_pylist()), np.int64)
-        return numbers[found.indices.to_numpy()]
-
-    def _forget(self) -> None:
-        self._words: list[str] = []
-        self._texts, self._sides = _Rows(), (_Rows(), _Rows())
-        self._text, self._word = cache(self._add_text), cache(self._add_word)
-
-    def _add_text(self, text: str) -> int:
-        return self._texts.append([self._word(word) for word in self._split(text)])
-
-    def _add_word(self, word: str) -> int:
-        self._words.append(word)
-        self._sides[1].append(self.derived(word))
-        return self._sides[0].append(self._original(word))
-
-
-class _Rows:
-    """Rows of ids of any length, end to end, that grow one by one and are read many at once."""
-
-    def __init__(self) -> None:
-        self.ids, self.ends = array("i"), array("q", [0])
-
-    def append(self, row: Sequence[int]) -> int:
-        """Add a row; its number."""
-        self.ids.extend(row)
-        self.ends.append(len(self.ids))
-        return len(self.ends) - 2
-
-    def take(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The rows of these numbers, end to end, their sizes, and where each starts and ends."""
-        ids, ends = np.frombuffer(self.ids, np.int32), np.frombuffer(self.ends, np.int64)
-        sizes = ends[numbers + 1] - ends[numbers]
-        bounds = np.concatenate([[0], np.cumsum(sizes)])
-        places = np.repeat(ends[numbers] - bounds[:-1], sizes) + np.arange(bounds[-1])
-        return ids[places], sizes, bounds

@@ -25,17 +25,26 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy import stats
 
-from hf_alignmlm.arguments import RESULTS_FILE, one_line_errors
+from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.files import read_json, write_bytes, write_text
-from hf_alignmlm.objectives import OBJECTIVES
+from hf_alignmlm.objectives.base import OBJECTIVES
+from hf_alignmlm.runs import RESULTS_FILE
 
 matplotlib.use("Agg")
 
+
 TASK_NAMES = {"pos": "POS", "ner": "NER", "nli": "NLI"}
+
+
 # A colour an objective, told apart by the colour-blind (Okabe and Ito's palette).
 COLOURS = {"mlm": "#999999", "xlm": "#E69F00", "dict-mlm": "#56B4E9", "align-mlm": "#009E73"}
+
+
 LINES = ("-", "--", ":", "-.")
+
+
 BOOTSTRAP_SAMPLES = 10_000
+
 
 # The paper's cells: objective, language, then BS, BZ and gap of XNLI, NER and POS, and P@1.
 _PAPER = """
@@ -192,9 +201,6 @@ def correlations(cells: Iterable[Cell]) -> dict[str, Correlation]:
     return found
 
 
-# Tables
-
-
 def _mean(values: Sequence[float]) -> str:
     """Mean ± standard deviation; the deviation only where there are two values."""
     if not values:
@@ -268,9 +274,6 @@ def pretraining_table(results: Iterable[dict[str, Any]]) -> str:
         "perplexity, derived",
     ]
     return markdown_table(header, rows)
-
-
-# Figures
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -379,9 +382,6 @@ def plot_losses(results: Iterable[dict[str, Any]], path: Path) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     figure.subplots_adjust(bottom=0.32, wspace=0.25)
     _save(figure, path)
-
-
-# The report
 
 
 def report(folder: str | Path, output_dir: str | Path) -> str:

@@ -17,9 +17,14 @@ from torch import Tensor
 from hf_alignmlm.files import open_file, read_json, write_text
 
 Pieces = tuple[int, ...]
+
+
 Pair = tuple[Pieces, Pieces]
 
+
 DICTIONARY_FILE = "dictionary.json"
+
+
 FORMAT_VERSION = 1
 
 

@@ -1,0 +1,1 @@
+"""Data: any text to sequences of token ids."""

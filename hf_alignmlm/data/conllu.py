@@ -1,0 +1,39 @@
+"""CoNLL-U files to sentences."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import conllu
+
+from hf_alignmlm.files import open_file
+from hf_alignmlm.languages.word_order import Sentence, plan_tree
+
+
+def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
+    """Sentences of a CoNLL-U file (`.gz` or plain), to learn from or to derive.
+
+    Multiword tokens and empty nodes are skipped; without `trees`, heads are not looked at. Raises
+    ValueError, naming file and sentence, for no CoNLL-U, no tree, no sentence; and OSError.
+    """
+    number = 0
+    try:
+        with open_file(path) as lines:
+            for number, tokens in enumerate(conllu.parse_incr(lines), 1):
+                where = f"{path}: sentence {number} ({tokens.metadata.get('sent_id', 'no id')})"
+                words = [token for token in tokens if isinstance(token["id"], int)]
+                if [word["id"] for word in words] != list(range(1, len(words) + 1)):
+                    raise ValueError(f"{where}: words are not numbered 1, 2, 3, …")
+                columns = ("form", "upos", "head", "deprel")
+                sentence = Sentence(*(tuple(word[c] for word in words) for c in columns))
+                if trees:
+                    plan_tree(sentence.heads, where)
+                yield sentence
+    except (conllu.exceptions.ParseException, KeyError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not CoNLL-U after sentence {number}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 after sentence {number}") from error
+    if not number:
+        raise ValueError(f"{path}: no sentences")

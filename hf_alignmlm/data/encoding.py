@@ -1,0 +1,270 @@
+"""Rows of sentences to both languages' token ids."""
+
+from __future__ import annotations
+
+import gc
+import re
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache, partial
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import (
+    Features,
+    IterableDataset,
+    List,
+    Value,
+)
+from tokenizers import (
+    Tokenizer,
+)
+from transformers import PreTrainedTokenizerBase
+
+from hf_alignmlm.data.sources import Corpus, _columns, code_digest, logger, row_text, sentences
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+
+# Rows of a table tokenized at once: a batch costs by its different words more than by its words.
+TOKENIZING_BATCH = 4000
+
+
+TOKENIZED = Features(
+    {
+        "original": List(Value("int32")),
+        "derived": List(Value("int32")),
+        "pieces": List(Value("int16")),
+        "order": List(Value("int32")),
+        "index": Value("int64"),
+    }
+)
+
+
+@lru_cache(maxsize=4)
+def _encoder(tokenizer: str, language: SyntheticLanguage) -> WordEncoder:
+    return WordEncoder(tokenizer, language)
+
+
+def _tokenize(
+    batch: dict[str, list[Any]],
+    indices: list[int],
+    *,
+    tokenizer: str,
+    language: SyntheticLanguage,
+    digest: str,
+) -> pa.Table:
+    encoder = _encoder(tokenizer, language)
+    # Texts go through whole; beside rows of words, as a joined corpus may have them, as words too.
+    split = encoder.words if "words" in batch else None
+    rows: list[Any] = []
+    collects = gc.isenabled()
+    # Nothing here is part of a cycle, and the search for cycles took a fifth of the time.
+    gc.disable()
+    try:
+        for position, row_index in enumerate(indices):
+            row = {name: values[position] for name, values in batch.items()}
+            if language.uses_derived_script(row_text(row)):
+                # A row without tokens stands for a skipped line, to be counted.
+                rows.append(([] if split else "", None, -1 - row_index))
+            else:
+                rows += sentences(row, row_index, split)
+        found, trees, numbers = zip(*rows, strict=True) if rows else ((), (), ())
+
+        def order(words: list[str], i: int) -> list[int]:
+            return language.order(words, tree=trees[i], index=numbers[i])
+
+        columns = encoder.encode(found, order) | {"index": np.array(numbers, np.int64)}
+    finally:
+        if collects:
+            gc.enable()
+    table = pa.table(columns, schema=TOKENIZED.arrow_schema)
+    # A text may be without words: of characters that the normaliser drops.
+    kept = pc.or_(pc.less(table["index"], 0), pc.greater(pc.list_value_length(table["pieces"]), 0))
+    return table if pc.all(kept).as_py() else table.filter(kept)
+
+
+def _tokenize_lists(*args: Any, **kwargs: Any) -> dict[str, list[Any]]:
+    return _tokenize(*args, **kwargs).to_pydict()
+
+
+def _keep(name: str, skipped: list[int], index: int) -> bool:
+    if index < 0 and not skipped:
+        skipped.append(-index)
+        logger.warning(
+            "%s: line %d already uses the derived script; such lines are skipped", name, -index
+        )
+    return index >= 0
+
+
+def tokenize_corpus(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    language: SyntheticLanguage,
+    *,
+    num_proc: int | None = None,
+    name: str = "corpus",
+) -> Corpus:
+    """Both languages' token ids, side by side, a row a sentence (`TOKENIZED`).
+
+    `original` and `derived` are ids, `pieces` the number of pieces of each original word, `order`
+    the original word at each derived place. Lines that already use the derived script are skipped,
+    counted and reported with the first one's number; nothing left is a `ValueError`. Of a stream
+    only the first such line is reported, as it is met.
+    """
+    arguments = {
+        "tokenizer": tokenizer.backend_tokenizer.to_str(),
+        "language": language,
+        "digest": code_digest(),
+    }
+    options: dict[str, Any] = {
+        "with_indices": True,
+        "batched": True,
+        "fn_kwargs": arguments,
+        "remove_columns": _columns(corpus),
+        "features": TOKENIZED,
+    }
+    if isinstance(corpus, IterableDataset):
+        stream = corpus.map(_tokenize_lists, **options)
+        return stream.filter(partial(_keep, name, []), input_columns="index")
+    options["batch_size"] = TOKENIZING_BATCH
+    tokenized = corpus.map(_tokenize, num_proc=num_proc, desc=f"Tokenizing {name}", **options)
+    index = tokenized.with_format("numpy")["index"][:]
+    skipped = index[index < 0]
+    if len(skipped):
+        logger.warning(
+            "%s: skipped %d line(s) that already use the derived script, the first is line %d",
+            name,
+            len(skipped),
+            -skipped.max(),
+        )
+        tokenized = tokenized.select((index >= 0).nonzero()[0])
+    if not len(tokenized):
+        raise ValueError(
+            f"{name} has no sentence left"
+            + (": all of its lines use the derived script" if len(skipped) else "")
+        )
+    return tokenized
+
+
+WORDS_KEPT = 1 << 20
+
+
+# What BERT's normaliser, which changes none of it, and pre-tokenizer make of printable ASCII.
+ASCII_WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
+
+
+class WordEncoder:
+    """Text to words and words to token ids, for one tokenizer and language; words are cached."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: SyntheticLanguage):
+        """`tokenizer` may be the JSON of a `tokenizers.Tokenizer`, to travel between processes."""
+        self.language = language
+        self._backend = Tokenizer.from_str(
+            tokenizer if isinstance(tokenizer, str) else tokenizer.backend_tokenizer.to_str()
+        )
+        self._model = self._backend.model
+        self._cased = not self._backend.normalizer.lowercase
+        self._units = lru_cache(maxsize=WORDS_KEPT)(self._split)
+        self.original = lru_cache(maxsize=WORDS_KEPT)(self._original)
+        self._forget()
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text as the tokenizer's own normaliser and pre-tokenizer see them."""
+        # Neither looks past a space, and what stands between two is mostly known already.
+        return list(chain.from_iterable(map(self._units, text.split(" "))))
+
+    def _split(self, text: str) -> list[str]:
+        if self._cased and text.isascii() and text.isprintable():
+            return ASCII_WORDS.findall(text)
+        split = self._backend.pre_tokenizer.pre_tokenize_str
+        return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
+
+    def _ids(self, words: Iterable[str]) -> tuple[int, ...]:
+        # By the model alone, so that a literal "[MASK]" in a text stays text.
+        return tuple([token.id for word in words for token in self._model.tokenize(word)])
+
+    def _original(self, word: str) -> tuple[int, ...]:
+        return self._ids(self._split(word))
+
+    def derived(self, word: str) -> tuple[int, ...]:
+        """The ids of an original word, spelled as the derived language spells it."""
+        return self._ids(map(self.language.spell, self._split(word)))
+
+    def encode(
+        self,
+        sentences: Sequence[str] | Sequence[Sequence[str]],
+        order: Callable[[list[str], int], Sequence[int]],
+    ) -> dict[str, pa.ListArray]:
+        """Sentences to `original` ids, `derived` ids by `order`, and each word's `pieces`.
+
+        Sentences are texts, or lists of words that stay as they are. `order(words, i)` gives the
+        order of the i-th. What stands between two spaces is looked up once a batch, as a number;
+        the rest is arithmetic on arrays.
+        """
+        if len(self._words) > WORDS_KEPT:
+            self._forget()
+        if all(isinstance(sentence, str) for sentence in sentences):
+            parts = pc.split_pattern(pa.array(sentences, pa.string()), " ")
+            numbers, _, ends = self._texts.take(self._look_up(parts.flatten(), self._text))
+            bounds = ends[parts.offsets.to_numpy()]
+        else:
+            parts = pa.array(sentences, pa.list_(pa.string()))
+            numbers, bounds = self._look_up(parts.flatten(), self._word), parts.offsets.to_numpy()
+        words = list(map(self._words.__getitem__, numbers.tolist()))
+        orders = [order(words[a:b], i) for i, (a, b) in enumerate(pairwise(bounds.tolist()))]
+        places = np.fromiter(chain.from_iterable(orders), np.int32, len(numbers))
+        moved = numbers[places + np.repeat(bounds[:-1], np.diff(bounds))]
+        original, pieces, starts = self._sides[0].take(numbers)
+        derived, _, derived_starts = self._sides[1].take(moved)
+        columns = {
+            "original": (starts[bounds], original),
+            "derived": (derived_starts[bounds], derived),
+            "pieces": (bounds, pieces.astype(np.int16)),
+            "order": (bounds, places),
+        }
+        return {
+            name: pa.ListArray.from_arrays(offsets.astype(np.int32), pa.array(values))
+            for name, (offsets, values) in columns.items()
+        }
+
+    @staticmethod
+    def _look_up(strings: pa.StringArray, number: Callable[[str], int]) -> np.ndarray:
+        found = strings.dictionary_encode()
+        numbers = np.fromiter(map(number, found.dictionary.to_pylist()), np.int64)
+        return numbers[found.indices.to_numpy()]
+
+    def _forget(self) -> None:
+        self._words: list[str] = []
+        self._texts, self._sides = _Rows(), (_Rows(), _Rows())
+        self._text, self._word = cache(self._add_text), cache(self._add_word)
+
+    def _add_text(self, text: str) -> int:
+        return self._texts.append([self._word(word) for word in self._split(text)])
+
+    def _add_word(self, word: str) -> int:
+        self._words.append(word)
+        self._sides[1].append(self.derived(word))
+        return self._sides[0].append(self._original(word))
+
+
+class _Rows:
+    """Rows of ids of any length, end to end, that grow one by one and are read many at once."""
+
+    def __init__(self) -> None:
+        self.ids, self.ends = array("i"), array("q", [0])
+
+    def append(self, row: Sequence[int]) -> int:
+        """Add a row; its number."""
+        self.ids.extend(row)
+        self.ends.append(len(self.ids))
+        return len(self.ends) - 2
+
+    def take(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows of these numbers, end to end, their sizes, and where each starts and ends."""
+        ids, ends = np.frombuffer(self.ids, np.int32), np.frombuffer(self.ends, np.int64)
+        sizes = ends[numbers + 1] - ends[numbers]
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        places = np.repeat(ends[numbers] - bounds[:-1], sizes) + np.arange(bounds[-1])
+        return ids[places], sizes, bounds

@@ -1,0 +1,1 @@
+"""Cards, datasets and pushes."""

@@ -1,0 +1,1 @@
+"""Languages: an order of words and a spelling of words."""

@@ -1,0 +1,1 @@
+"""Models: masked LM plus alignment."""

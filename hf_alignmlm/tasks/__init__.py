@@ -1,0 +1,1 @@
+"""Tasks, fine-tuned on one language and tested on the other."""

@@ -1,0 +1,218 @@
+"""Word orders from treebanks: learn what `syn-fr` is, and check it on held-out trees.
+
+    python -m study.word_order learn TREEBANK.conllu --output model.json
+    python -m study.word_order check --model fr --treebank HELD_OUT.conllu
+
+The model is hf_alignmlm.languages.word_order's: log-linear in pairs of a head's dependents, after
+Galactic Dependencies (Wang & Eisner, TACL 2016).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, groupby, product
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.sparse import csr_array, dok_array
+
+from hf_alignmlm.data.conllu import read_conllu
+from hf_alignmlm.languages.word_order import (
+    CLASSES,
+    EXACT,
+    KNOWN,
+    Array,
+    Kinds,
+    Tree,
+    WordOrderModel,
+    is_projective,
+    kinds_of,
+    order_steps,
+    pair_features,
+    plan_tree,
+    subsets,
+    windows,
+)
+
+
+def _clusters(tree: Tree, where: str) -> Iterator[tuple[str, Kinds, int]]:
+    """Of a projective tree each noun and verb: class, kinds in source order, its place in them."""
+    order, children, projective = plan_tree(tree.heads, where, tree.deprels, tree.upos)
+    for node in order if projective else ():
+        free = [i for i in children[node] if not tree.deprels[i].startswith("punct")]
+        if free and (head_class := CLASSES.get(tree.upos[node])):
+            nodes = sorted([node, *free])
+            yield head_class, kinds_of(tree, node, nodes), nodes.index(node)
+
+
+def _before(scores: Array) -> tuple[Array, Array]:
+    """Log-normalisers (batch,) and, their gradient, P(a before b) (batch, n, n)."""
+    members, _, layers = subsets(scores.shape[-1])
+    logs, total = order_steps(scores)
+    flow, each = np.exp(logs), np.arange(scores.shape[-1])
+    for layer in layers[1:]:
+        reached = (flow[:, layer[:, None] & ~(1 << each), each] * members[layer]).sum(-1)
+        flow[:, layer] *= reached[:, :, None]
+    return total, members.T.astype(float) @ flow
+
+
+class _Problem:
+    """The penalised negative log-likelihood of the orders seen, and its gradient, by weights."""
+
+    def __init__(self, seen: Mapping[Kinds, int], l2: float) -> None:
+        shown: Counter[str] = Counter()
+        for kinds, count in seen.items():
+            for a, b in combinations(kinds, 2):
+                shown.update({name: count for name, _ in pair_features(a, b)})
+        # A fine feature seen once or twice teaches noise. The coarse ones all stay: they also tell
+        # which relations and pairs the treebank has shown.
+        self.names = sorted(f for f, count in shown.items() if "/" not in f or count > 2)
+        self.l2, column = l2, {name: i for i, name in enumerate(self.names)}
+        self.groups: list[tuple[int, csr_array, Array]] = []
+        for n, group in groupby(sorted(seen, key=len), len):
+            orders = list(group)
+            pairs = [pair for kinds in orders for pair in product(kinds, repeat=2)]
+            cells = dok_array((len(pairs), len(self.names)))
+            for row, (a, b) in enumerate(pairs):
+                for name, sign in pair_features(a, b):
+                    if name in column:
+                        cells[row, column[name]] += sign / 2
+            counts = np.array([seen[kinds] for kinds in orders], float)
+            self.groups.append((n, cells.tocsr(), counts))
+
+    def __call__(self, weights: Array) -> tuple[float, Array]:
+        loss, gradient = self.l2 / 2 * weights @ weights, self.l2 * weights
+        for n, design, counts in self.groups:
+            scores, real = (design @ weights).reshape(-1, n, n), np.triu(np.ones((n, n)), 1)
+            total, before = _before(scores)
+            loss += counts @ (total - (scores * real).sum((1, 2)))
+            gradient += design.T @ (counts[:, None, None] * (before - real)).ravel()
+        return float(loss), gradient
+
+    def solve(self) -> dict[str, float]:
+        if not self.names:
+            return {}
+        start = np.zeros(len(self.names))
+        found = minimize(self, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})
+        rounded = {name: round(float(w), 2) for name, w in zip(self.names, found.x, strict=True)}
+        return {f: w for f, w in rounded.items() if "/" not in f or abs(w) >= 0.05}
+
+
+def learn(trees: Iterable[Tree], *, name: str = "", l2: float = 1.0, **told: str) -> WordOrderModel:
+    """Fit a model with the prior l2/2·‖w‖²; non-projective trees are dropped and counted.
+
+    `told` (treebank, licence) is kept in `about`. Raises ValueError for no trees, or no tree.
+    """
+    if l2 <= 0:
+        raise ValueError(f"l2 is {l2}; it must be above 0")
+    seen: dict[str, Counter[Kinds]] = {c: Counter() for c in CLASSES.values()}
+    sides: dict[str, dict[str, list[int]]] = {c: {} for c in seen}
+    sentences = dropped = windowed = 0
+    for sentences, tree in enumerate(trees, 1):
+        for head_class, kinds, head in _clusters(tree, f"sentence {sentences}"):
+            windowed += len(kinds) > EXACT + 1
+            seen[head_class].update(kinds[window] for window in windows(len(kinds)))
+            for place, kind in enumerate(kinds):
+                if place != head:
+                    side = sides[head_class].setdefault(kind.partition("/")[0], [0, 0])
+                    side[place > head] += 1
+        dropped += not is_projective(tree.heads)
+    if not sentences:
+        raise ValueError("no sentences to learn from")
+    about = {**told, "l2": l2, "sentences": sentences, "dropped_nonprojective": dropped}
+    about |= {"windowed_heads": windowed}
+    about |= {"sides": {c: dict(sorted(counted.items())) for c, counted in sides.items()}}
+    return WordOrderModel(name, {c: _Problem(seen[c], l2).solve() for c in seen}, about)
+
+
+def majority_sides(model: WordOrderModel) -> WordOrderModel:
+    """The baseline: each relation on the side of its head where the model's treebank had it."""
+    weights: dict[str, dict[str, float]] = {head_class: {} for head_class in model.weights}
+    for head_class, sides in model.about["sides"].items():
+        for relation, (before, behind) in sides.items():
+            name, sign = pair_features(relation, "head")[0]
+            weights[head_class][name] = 20 * sign * (1 if before > behind else -1)
+    return WordOrderModel("majority side", weights, model.about)
+
+
+def agreement(
+    model: WordOrderModel, trees: Iterable[Tree], *, best: bool = True, seed: int = 0
+) -> dict[str, tuple[int, int]]:
+    """How many pairs of constituents of nouns and verbs the model orders as the sentences do.
+
+    It gets them shuffled and without punctuation, so that nothing of the real order shows. Gives
+    "head" (head and dependent) and "sibling" → (pairs in agreement, pairs).
+    """
+    counted: dict[str, Counter[bool]] = {"head": Counter(), "sibling": Counter()}
+    for index, tree in enumerate(trees):
+        rng = random.Random(f"check/{seed}/{index}")
+        for head_class, kinds, head in _clusters(tree, f"sentence {index}"):
+            mixed = rng.sample(range(len(kinds)), len(kinds))
+            given = tuple(kinds[i] for i in mixed)
+            found = [mixed[i] for i in model.arrange(head_class, given, None if best else rng)]
+            for a, b in combinations(found, 2):
+                counted["head" if head in (a, b) else "sibling"][a < b] += 1
+    return {pair: (counts[True], counts.total()) for pair, counts in counted.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`learn` a model or `check` one; errors are one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m study.word_order", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    learn = commands.add_parser("learn", help="learn a word-order model from a UD treebank")
+    learn.add_argument("treebank", help="CoNLL-U, plain or .gz")
+    learn.add_argument("--output", required=True, help="where to write the model (JSON)")
+    learn.add_argument("--name", default="", help="the language's name, kept in the model")
+    learn.add_argument("--licence", default="", help="the treebank's licence, kept in the model")
+    learn.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    check = commands.add_parser("check", help="pairwise accuracy on a treebank, beside baselines")
+    check.add_argument("--model", required=True, help=f"a file, or one of {', '.join(KNOWN)}")
+    check.add_argument("--treebank", required=True, help="held-out CoNLL-U, plain or .gz")
+    check.add_argument("--baseline_treebank", nargs="*", default=[], help="to learn rivals from")
+    check.add_argument("--seed", type=int, default=0, help="of the drawn orders")
+    for command in (learn, check):
+        command.add_argument("--l2", type=float, default=1.0, help="strength of the prior")
+    args = parser.parse_args(argv)
+    try:
+        (_learn if args.command == "learn" else _check)(args)
+    except (OSError, ValueError) as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _learn(args: argparse.Namespace) -> None:
+    if Path(args.output).exists() and not args.overwrite:
+        raise ValueError(f"{args.output} exists; --overwrite replaces it")
+    told = {"treebank": Path(args.treebank).name, "licence": args.licence}
+    model = learn(read_conllu(args.treebank), name=args.name, l2=args.l2, **told)
+    model.save(args.output)
+    kept = {c: len(weights) for c, weights in model.weights.items()}
+    print({**model.about, "sides": "…", "weights": kept})
+
+
+def _check(args: argparse.Namespace) -> None:
+    load = WordOrderModel.from_name if args.model in KNOWN else WordOrderModel.from_file
+    model, trees = load(args.model), list(read_conllu(args.treebank))
+    rows = [(args.model, model, True), (args.model, model, False)]
+    rows.append(("majority side", majority_sides(model), True))
+    for path in args.baseline_treebank:
+        rival = learn(read_conllu(path), l2=args.l2)
+        rows += [(Path(path).name, rival, True), (Path(path).name, rival, False)]
+    print(f"{'system':32} {'order':8} head–dependent  siblings    all")
+    for name, system, best in rows:
+        found = agreement(system, trees, best=best, seed=args.seed)
+        (a, n), (b, m) = found.values()
+        rates = [100 * right / max(of, 1) for right, of in ((a, n), (b, m), (a + b, n + m))]
+        order = "best" if best else "sampled"
+        print(f"{name:32} {order:8} {rates[0]:14.1f}  {rates[1]:8.1f}  {rates[2]:5.1f}")
+    print(f"{'pairs':41} {n:14}  {m:8}  {n + m:5}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
