@@ -3,10 +3,20 @@
 
     python run_pretraining.py --objective align-mlm --language trans_inv --output_dir runs/first
 
-With no corpus named, the embedded one. Several processes: see the README.
+With no corpus named, the embedded one. Several processes: docs/pretraining.md.
 """
 
-from hf_alignmlm.pretraining import main
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hf_alignmlm.cli import run
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The script; `alignmlm pretrain` is the same."""
+    run("pretrain", argv)
+
 
 if __name__ == "__main__":
     main()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hf_alignmlm.tasks import finetuning
+from hf_alignmlm.cli import run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The script, and the console command `alignmlm-tagging`."""
-    finetuning.main(argv, tasks=("pos", "ner"))
+    """The script; `alignmlm tag` is the same."""
+    run("tag", argv)
 
 
 if __name__ == "__main__":

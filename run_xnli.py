@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hf_alignmlm.tasks import finetuning
+from hf_alignmlm.cli import run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The script, and the console command `alignmlm-xnli`."""
-    finetuning.main(argv, tasks=("nli",))
+    """The script; `alignmlm nli` is the same."""
+    run("nli", argv)
 
 
 if __name__ == "__main__":

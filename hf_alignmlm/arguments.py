@@ -33,9 +33,12 @@ def parse(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Parse a command line into dataclasses; also give it as a plain dictionary.
 
-    `defaults` take the place of the dataclasses' own; an explicit option wins over both.
+    `defaults` take the place of the dataclasses' own; an explicit option wins over both. In --help
+    each dataclass is a group, in the order given, under the first line of its docstring.
     """
-    parser = _Parser(list(dataclasses), allow_abbrev=False)
+    for one in dataclasses:
+        one._argument_group_name = (one.__doc__ or one.__name__).splitlines()[0].rstrip(".")
+    parser = _Parser(list(dataclasses), allow_abbrev=False, usage="%(prog)s [options]")
     parser.set_defaults(**defaults)
     namespace: argparse.Namespace = parser.parse_args(argv)
     given = {name: value for name, value in vars(namespace).items() if not name.endswith("token")}
@@ -52,7 +55,7 @@ def peek(argv: Sequence[str] | None, **options: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A user's mistake ends a script with one line and exit code 2, not with a traceback."""
+    """A user's mistake ends a command with one line and exit code 2, not with a traceback."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -13,23 +13,14 @@ from hf_alignmlm.files import read_json, write_json
 
 logger = logging.get_logger(__name__)
 
-
 ARGUMENTS_FILE = "run_arguments.json"
-
-
 RESULTS_FILE = "all_results.json"
-
-
 MANIFEST_FILE = "manifest.json"
-
-
 # What a run writes beside its checkpoints; the dictionary of an old run must not stay behind.
 RUN_FILES = (
     *(ARGUMENTS_FILE, RESULTS_FILE, "tokenizer.json", "tokenizer_config.json", "language.json"),
     *("dictionary.json", "config.json", "model.safetensors", "trainer_state.json"),
 )
-
-
 # What may change between a run and its resumption.
 FREE_ARGUMENTS = frozenset(
     {
