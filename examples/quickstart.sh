@@ -21,4 +21,4 @@ one align-mlm || { kill "$other"; exit 1; }
 echo "Waiting for mlm …"
 wait "$other" || { cat "$runs/mlm.log"; exit 1; }
 tail -n 1 "$runs/mlm.log"
-python -m hf_alignmlm.transfer "$runs"
+alignmlm report "$runs"
