@@ -43,8 +43,7 @@ from hf_alignmlm.data.tokenizer import (
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
-from hf_alignmlm.objectives.base import Objective
-from hf_alignmlm.objectives.collator import ObjectiveCollator
+from hf_alignmlm.objectives import Objective, ObjectiveCollator
 from hf_alignmlm.sizes import SIZES
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
@@ -180,7 +179,7 @@ class Side:
         lines = first_lines(text, 1.2)
         rows = tokenize_corpus(Dataset.from_dict({"text": lines}), tokenizer, language)
         own = objective if objective != "stock" else "mlm"
-        ours = Objective(
+        ours = Objective.from_name(
             own,
             isolate_sentences=objective != "stock" and chosen.get("isolate_sentences", False),
             language_embeddings=own == "xlm",
@@ -190,7 +189,7 @@ class Side:
             tokenizer,
             max_seq_length=length,
             isolate_sentences=ours.isolate_sentences,
-            tlm_rate=1.0 if own == "xlm" else 0.0,
+            pair_rate=ours.pair_rate,
         )
         set_seed(0)
         if objective == "stock":

@@ -53,6 +53,13 @@ def peek(argv: Sequence[str] | None, **options: str) -> dict[str, str]:
     return vars(parser.parse_known_args(argv)[0])
 
 
+def option_names(argv: Sequence[str] | None) -> list[str]:
+    """The names of the options that a command line gives, as their dataclass fields have them."""
+    words = sys.argv[1:] if argv is None else argv
+    names = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
+    return [name.replace("-", "_") for name in names]
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """A user's mistake ends a command with one line and exit code 2, not with a traceback."""

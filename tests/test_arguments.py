@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from hf_alignmlm.arguments import one_line_errors, parse, peek, versions
-from hf_alignmlm.objectives.base import Objective
-from hf_alignmlm.pretraining import DataArguments, ModelArguments, ObjectiveArguments
+from hf_alignmlm.objectives import OBJECTIVES
+from hf_alignmlm.pretraining.options import DataArguments, ModelArguments
 from hf_alignmlm.runs import (
     ARGUMENTS_FILE,
     FREE_ARGUMENTS,
@@ -22,7 +22,7 @@ from hf_alignmlm.runs import (
 )
 from hf_alignmlm.trainer import AlignMLMTrainingArguments
 
-CLASSES = [ModelArguments, DataArguments, ObjectiveArguments, AlignMLMTrainingArguments]
+CLASSES = [ModelArguments, DataArguments, OBJECTIVES["xlm"], AlignMLMTrainingArguments]
 
 
 # --- options --------------------------------------------------------------------------------------
@@ -48,16 +48,7 @@ def test_the_plain_dictionary_makes_the_run_again_and_holds_no_token(tmp_path):
     assert first[1:3] == second[1:3]
 
 
-def test_options_of_the_objective_are_those_of_the_objective():
-    names = {field.name for field in fields(ObjectiveArguments)} - {"objective"}
-    assert names == {field.name for field in fields(Objective)} - {"name"}
-    defaults = {f.name: f.default for f in fields(Objective)}
-    for field in fields(ObjectiveArguments):
-        if field.default is not None and field.name != "objective":
-            assert field.default == defaults[field.name], field.name
-
-
-@pytest.mark.parametrize("dataclass", [ModelArguments, DataArguments, ObjectiveArguments])
+@pytest.mark.parametrize("dataclass", [ModelArguments, DataArguments, *OBJECTIVES.values()])
 def test_every_option_has_a_help_text(dataclass):
     for field in fields(dataclass):
         assert field.metadata["help"].endswith("."), field.name

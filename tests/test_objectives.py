@@ -61,12 +61,12 @@ def packed(tokenized, double):
 
 @pytest.fixture(scope="module")
 def paired(tokenized, double):
-    return pack(tokenized, double, max_seq_length=LENGTH, tlm_rate=1.0)
+    return pack(tokenized, double, max_seq_length=LENGTH, pair_rate=1.0)
 
 
 @pytest.fixture(scope="module")
 def isolated(tokenized, double):
-    options = {"max_seq_length": LENGTH, "tlm_rate": 1.0, "isolate_sentences": True}
+    options = {"max_seq_length": LENGTH, "pair_rate": 1.0, "isolate_sentences": True}
     return pack(tokenized, double, **options)
 
 
@@ -77,7 +77,7 @@ def features(packed, count=None, epoch=0):
 
 
 def collate(double, rows, *, seed=0, dictionary=None, length=LENGTH, **options):
-    objective = Objective(**{"name": "mlm", **options})
+    objective = Objective.from_name(**{"name": "mlm", **options})
     return ObjectiveCollator(double, objective, length, seed, dictionary)(rows)
 
 
@@ -189,7 +189,7 @@ def test_pairs_hold_the_same_words_and_lose_only_words_longer_than_a_half(
     double, batch, length, isolated
 ):
     dataset = Dataset.from_list(batch, features=TOKENIZED)
-    options = {"max_seq_length": length, "tlm_rate": 1.0, "isolate_sentences": isolated}
+    options = {"max_seq_length": length, "pair_rate": 1.0, "isolate_sentences": isolated}
     rows = list(pack(dataset, double, **options))
     room, word_of, place_of, expected = length // 2 - 2, {}, {}, []
     for number, sentence in enumerate(batch):
@@ -234,7 +234,7 @@ def test_pairs_of_the_embedded_corpus_can_be_derived_from_one_another(paired, do
 def test_packing_is_the_same_for_streams_and_processes(embedded, doubled, double, monkeypatch):
     monkeypatch.setattr(objectives, "PACKING_BATCH", 70)
     corpus = Dataset.from_list([{"words": s.words} for s in embedded[:300]])
-    options = {"max_seq_length": 32, "tlm_rate": 0.5, "seed": 3}
+    options = {"max_seq_length": 32, "pair_rate": 0.5, "seed": 3}
     one, two = (
         plain(pack(tokenize_corpus(corpus, *doubled, num_proc=n), double, **options))
         for n in (1, 2)
@@ -269,7 +269,7 @@ def test_padding_is_under_two_percent_of_the_embedded_corpus(packed, paired, iso
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.25, 0.5, 1.0])
 def test_the_tlm_rate_is_the_share_of_sentences_that_give_a_pair(tokenized, double, rate):
     def sentences_in_pairs(seed, rate=rate):
-        rows = pack(tokenized, double, max_seq_length=512, tlm_rate=rate, seed=seed)
+        rows = pack(tokenized, double, max_seq_length=512, pair_rate=rate, seed=seed)
         assert len(unpacked(rows, ORIGINAL)) == len(unpacked(rows, DERIVED)) > 0
         found = chain.from_iterable(halves(row)[0] for row in unpacked(rows, PAIR))
         return Counter(map(tuple, found))
@@ -363,7 +363,7 @@ OPTIONS = {"name": "dict-mlm", "swap_probability": 0.5}
 def test_masks_depend_on_seed_epoch_and_example_alone(packed, double):
     dictionary = BilingualDictionary.from_pairs([(i, i + V) for i in range(5, V)], fraction=0.5)
     rows = features(packed, 64, epoch=3)
-    collator = ObjectiveCollator(double, Objective(**OPTIONS), LENGTH, 11, dictionary)
+    collator = ObjectiveCollator(double, Objective.from_name(**OPTIONS), LENGTH, 11, dictionary)
     whole = collator(rows)
     torch.manual_seed(1)
     np.random.seed(1)
@@ -371,9 +371,9 @@ def test_masks_depend_on_seed_epoch_and_example_alone(packed, double):
     shuffled = np.random.default_rng(0).permutation(64)
     for parts in ([[i] for i in range(64)], np.split(shuffled, 4), [shuffled]):
         for part in parts:
-            batch = ObjectiveCollator(double, Objective(**OPTIONS), LENGTH, 11, dictionary)(
-                [rows[i] for i in part]
-            )
+            batch = ObjectiveCollator(
+                double, Objective.from_name(**OPTIONS), LENGTH, 11, dictionary
+            )([rows[i] for i in part])
             for name, values in batch.items():
                 assert torch.equal(values, whole[name][torch.as_tensor(part)])
 
@@ -416,7 +416,7 @@ def digest():
     plain = train_tokenizer((" ".join(words) for words in found), 300)
     double, language = double_tokenizer(plain, SyntheticLanguage("trans_perm", seed=2))
     rows = tokenize_corpus(Dataset.from_list([{"words": w} for w in found]), double, language)
-    rows = pack(rows, double, max_seq_length=32, tlm_rate=0.5, seed=2)
+    rows = pack(rows, double, max_seq_length=32, pair_rate=0.5, seed=2)
     dictionary = BilingualDictionary.from_pairs(vocabulary_pairs(double, language), fraction=0.5)
     options = {**OPTIONS, "isolate_sentences": True}
     batch = collate(
@@ -440,7 +440,7 @@ def test_another_process_draws_the_same():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_data_loader_workers_draw_the_same(packed, double, workers):
-    collator = ObjectiveCollator(double, Objective("mlm"), LENGTH)
+    collator = ObjectiveCollator(double, Objective.from_name("mlm"), LENGTH)
     batches = [
         list(DataLoader(EpochDataset(packed), 16, collate_fn=collator, num_workers=number))
         for number in (0, workers)
@@ -564,7 +564,7 @@ def test_other_objectives_do_not_swap(packed, double):
 )
 def test_dict_mlm_without_a_pair_to_swap_is_refused(double, dictionary):
     with pytest.raises(ValueError, match="needs a dictionary with seen pairs of one piece each"):
-        ObjectiveCollator(double, Objective("dict-mlm"), LENGTH, 0, dictionary)
+        ObjectiveCollator(double, Objective.from_name("dict-mlm"), LENGTH, 0, dictionary)
 
 
 # --- attention, positions, languages --------------------------------------------------------------
@@ -581,7 +581,7 @@ def test_a_plain_batch_has_a_plain_mask_and_no_positions(packed, double):
 
 @pytest.mark.parametrize("length", [64, 65])
 def test_positions_restart_at_a_pairs_second_half(tokenized, double, length):
-    rows = features(pack(tokenized, double, max_seq_length=length, tlm_rate=1.0))
+    rows = features(pack(tokenized, double, max_seq_length=length, pair_rate=1.0))
     batch = collate(double, rows, name="xlm", length=length)
     run = list(range(length))
     restart = [*range(32), *range(length - 32)]
@@ -593,7 +593,8 @@ def test_positions_restart_at_a_pairs_second_half(tokenized, double, length):
 def test_token_types_tell_the_languages_apart_by_option(paired, double):
     rows = features(paired)
     assert {int(row["language"]) for row in rows} == {ORIGINAL, DERIVED, PAIR}
-    assert not collate(double, rows, name="xlm")["token_type_ids"].any()
+    without = collate(double, rows, name="xlm", language_embeddings=False)
+    assert not without["token_type_ids"].any()
     types = collate(double, rows, name="xlm", language_embeddings=True)["token_type_ids"]
     ids = ids_of(rows)
     for row, kind, tokens in zip(rows, types, ids, strict=True):
@@ -699,7 +700,7 @@ def test_a_streams_rows_are_numbered_and_shuffled_with_their_numbers(packed):
 
 
 def test_the_frequency_baseline_is_that_of_counting(tokenized, double):
-    train = pack(tokenized.select(range(1500)), double, max_seq_length=LENGTH, tlm_rate=0.5)
+    train = pack(tokenized.select(range(1500)), double, max_seq_length=LENGTH, pair_rate=0.5)
     held_out = tokenized.select(range(1500, 2000))
     evaluation = {
         name: pack(held_out, double, max_seq_length=LENGTH, languages=[name])
@@ -723,6 +724,8 @@ def test_the_frequency_baseline_is_that_of_counting(tokenized, double):
     }
 
 
+DICT = {"name": "dict-mlm"}
+
 # --- options --------------------------------------------------------------------------------------
 
 
@@ -730,12 +733,19 @@ def test_the_frequency_baseline_is_that_of_counting(tokenized, double):
     ("options", "message"),
     [
         ({"name": "bert"}, "unknown objective 'bert': known are mlm, xlm, dict-mlm, align-mlm"),
+        ({"tlm_rate": 0.5}, "--tlm_rate is an option of xlm, not of align-mlm"),
         ({"mlm_probability": 15}, "mlm_probability must lie between 0 and 1, not 15"),
-        ({"tlm_rate": -0.1}, "tlm_rate must lie between 0 and 1, not -0.1"),
-        ({"swap_probability": 1.01}, "swap_probability must lie between 0 and 1, not 1.01"),
-        ({"dict_mlm_variant": "both"}, "unknown dict_mlm_variant 'both': known are input, label"),
+        ({"name": "xlm", "tlm_rate": -0.1}, "tlm_rate must lie between 0 and 1, not -0.1"),
+        (
+            {"name": "dict-mlm", "swap_probability": 1.01},
+            "swap_probability must lie between 0 and 1, not 1.01",
+        ),
+        (
+            {"name": "dict-mlm", "dict_mlm_variant": "both"},
+            "unknown dict_mlm_variant 'both': known are input, label",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Objective(**options)
+        Objective.from_name(**{"name": "align-mlm", **options})

@@ -636,7 +636,11 @@ MISTAKES = {
     "fraction under 0": ({"dictionary_fraction": -0.5}, ["dictionary_fraction", "-0.5"]),
     "mlm_probability": ({"mlm_probability": 1.01}, ["mlm_probability", "0 and 1", "1.01"]),
     "tlm_rate": ({"objective": "xlm", "tlm_rate": -1}, ["tlm_rate", "0 and 1"]),
-    "variant": ({"dict_mlm_variant": "both"}, ["dict_mlm_variant 'both'", "input, label"]),
+    "variant": (
+        {"objective": "dict-mlm", "dict_mlm_variant": "both"},
+        ["dict_mlm_variant 'both'", "input, label"],
+    ),
+    "another objective's option": ({"tlm_rate": 0.5}, ["--tlm_rate is an option of xlm"]),
     "no usable pair": ({"dictionary_file": "{bad}/no_pair.txt"}, ["no_pair.txt", "no usable line"]),
     "no dictionary": ({"dictionary_file": "{bad}/no.txt"}, ["no.txt", "no such file"]),
     "dictionary not UTF-8": ({"dictionary_file": "{bad}/latin1_pairs.txt"}, ["latin1", "UTF-8"]),

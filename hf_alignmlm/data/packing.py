@@ -16,14 +16,9 @@ from hf_alignmlm.data.tokenizer import reserved_ids
 
 # The language of a sequence; a pair has an original first half and its derived twin second.
 ORIGINAL, DERIVED, PAIR = 0, 1, 2
-
-
 LANGUAGES = {"original": ORIGINAL, "derived": DERIVED}
 
-
 PACKED = Features({"input_ids": List(Value("int32")), "language": Value("int8")})
-
-
 # Sentences packed together; a sequence never spans two of these groups.
 PACKING_BATCH = 10_000
 
@@ -126,7 +121,7 @@ def _pack(
     *,
     languages: Sequence[int],
     max_seq_length: int,
-    tlm_rate: float,
+    pair_rate: float,
     seed: int,
     cls: int,
     sep: int,
@@ -141,8 +136,8 @@ def _pack(
         sequences = arrange(_lists(batch[names[language]]), max_seq_length, cls, sep)
         rows += sequences
         kinds += [language] * len(sequences)
-    if tlm_rate > 0:
-        chosen = _uniform(seed, np.asarray(batch["index"])) < tlm_rate
+    if pair_rate > 0:
+        chosen = _uniform(seed, np.asarray(batch["index"])) < pair_rate
         picked = {
             name: [v for v, keep in zip(_lists(batch[name]), chosen, strict=True) if keep]
             for name in ("original", "derived", "pieces", "order")
@@ -165,14 +160,14 @@ def pack(
     max_seq_length: int,
     languages: Sequence[str] = ("original", "derived"),
     isolate_sentences: bool = False,
-    tlm_rate: float = 0.0,
+    pair_rate: float = 0.0,
     seed: int = 0,
     name: str = "corpus",
 ) -> Corpus:
     """Pack tokenized sentences (`corpora.TOKENIZED`) into sequences of `max_seq_length` tokens.
 
     Each language's sentences run on end to end or, where they are not to see each other, stay whole
-    and are dealt to where they fit. With a `tlm_rate`, that share of the sentences also goes into
+    and are dealt to where they fit. With a `pair_rate`, that share of the sentences also goes into
     pairs. One process packs, so that the result does not depend on how many there are. Rows are
     `PACKED`.
     """
@@ -181,7 +176,7 @@ def pack(
     arguments = {
         "languages": [LANGUAGES[language] for language in languages],
         "max_seq_length": max_seq_length,
-        "tlm_rate": tlm_rate,
+        "pair_rate": pair_rate,
         "seed": seed,
         "cls": tokenizer.cls_token_id,
         "sep": tokenizer.sep_token_id,

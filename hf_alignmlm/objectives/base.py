@@ -1,46 +1,139 @@
-"""The four objectives and their options."""
+"""What an objective is: which sequences there are, and what becomes of a chosen position.
+
+An objective is a class in a file of its own. Each hook has a default, so that a new one says only
+where it differs. Random numbers come from the collator, so that no objective can break the law that
+masks depend on the seed, the epoch and the example alone.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+
+from hf_alignmlm.arguments import option
+from hf_alignmlm.data.dictionary import BilingualDictionary
 
 # Labels of positions where there is nothing to predict, as the library has them.
 IGNORE_INDEX = -100
-OBJECTIVES = ("mlm", "xlm", "dict-mlm", "align-mlm")
+
+
+class Draws(NamedTuple):
+    """Uniform numbers in [0, 1), one a position: [rows, length] each."""
+
+    choice: np.ndarray  # the lowest of a row are the positions to predict
+    action: np.ndarray  # mask, random token or unchanged
+    token: np.ndarray  # which random token
+    spare: tuple[np.ndarray, np.ndarray]  # for an objective's own hook
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A pre-training objective and its options; probabilities and rates lie between 0 and 1.
+    """Options of every objective.
 
-    Parameters:
-        name: one of `OBJECTIVES`.
-        mlm_probability: share of a sequence's tokens, special ones aside, that are predicted.
-        tlm_rate: xlm: share of sentences that also give a pair to be masked jointly.
-        swap_probability: dict-mlm: share of the chosen positions that are cross-lingual.
-        dict_mlm_variant: dict-mlm: `input` swaps the input for its counterpart and keeps the
-            original as the label (as released with ALIGN-MLM); `label` masks the input as usual and
-            makes the counterpart the label (DICT-MLM's paper).
-        language_embeddings: token types tell the languages apart.
-        isolate_sentences: a packed sentence attends to itself alone (and to its twin, in a pair),
-            with positions of its own.
+    Class attributes: `name` (of `--objective`), `title` (for cards), `citation` (BibTeX), `colour`
+    (in plots), `alignment_loss_weight` (the default α), `restarts_positions` (of the second half of
+    a pair), `tells_languages` (the default of `language_embeddings`).
+
+    Raises ValueError for a share outside 0 to 1.
     """
 
-    name: str = "align-mlm"
-    mlm_probability: float = 0.15
-    tlm_rate: float = 1.0
-    swap_probability: float = 0.5
-    dict_mlm_variant: str = "input"
-    language_embeddings: bool = False
-    isolate_sentences: bool = False
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    colour: ClassVar[str] = "#CC79A7"
+    alignment_loss_weight: ClassVar[float] = 0.0
+    restarts_positions: ClassVar[bool] = False
+    tells_languages: ClassVar[bool] = False
+
+    mlm_probability: float = option(0.15, "Share of a sequence's tokens to predict.")
+    language_embeddings: bool | None = option(
+        None, "Token types tell the languages apart; default: for xlm."
+    )
+    isolate_sentences: bool = option(
+        False, "A packed sentence does not see its neighbours; default: so with mini and small."
+    )
 
     def __post_init__(self) -> None:
-        if self.name not in OBJECTIVES:
-            raise ValueError(f"unknown objective {self.name!r}: known are {', '.join(OBJECTIVES)}")
-        for option in ("mlm_probability", "tlm_rate", "swap_probability"):
-            if not 0 <= getattr(self, option) <= 1:
-                raise ValueError(f"{option} must lie between 0 and 1, not {getattr(self, option)}")
-        if self.dict_mlm_variant not in ("input", "label"):
-            raise ValueError(
-                f"unknown dict_mlm_variant {self.dict_mlm_variant!r}: known are input, label"
-            )
+        if self.language_embeddings is None:
+            object.__setattr__(self, "language_embeddings", self.tells_languages)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float | int) and not 0 <= value <= 1:
+                raise ValueError(f"{field.name} must lie between 0 and 1, not {value}")
+
+    @staticmethod
+    def from_name(name: str, **options: Any) -> Objective:
+        """The objective of that name; ValueError for an unknown name or another's option."""
+        cls = find(name)
+        cls.refuse_options_of_others(options)
+        return cls(**options)
+
+    @classmethod
+    def refuse_options_of_others(cls, names: Iterable[str]) -> None:
+        """Raise ValueError for the name of an option that only other objectives have."""
+        own = {field.name for field in fields(cls)}
+        for name in names:
+            owners = [o.name for o in OBJECTIVES.values() if name in {f.name for f in fields(o)}]
+            if name not in own and owners:
+                raise ValueError(f"--{name} is an option of {', '.join(owners)}, not of {cls.name}")
+
+    @property
+    def pair_rate(self) -> float:
+        """Share of the sentences that also give a pair, with their twin in one sequence."""
+        return 0.0
+
+    def prepare(self, dictionary: BilingualDictionary | None, vocab_size: int) -> Any:
+        """What `replace` needs, made once; ValueError for a dictionary that does not serve."""
+
+    def replace(
+        self, ids: np.ndarray, masked: np.ndarray, draws: Draws, prepared: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and labels that chosen positions get, [rows, length] both.
+
+        `ids` are the tokens that stand there, `masked` what BERT's rule makes of them, `prepared`
+        what `prepare` gave. What is returned for other positions is not looked at.
+        """
+        return masked, ids
+
+
+OBJECTIVES: dict[str, type[Objective]] = {}
+_Class = TypeVar("_Class", bound=type[Objective])
+
+
+def register_objective(name: str) -> Callable[[_Class], _Class]:
+    """Make a class known as `--objective NAME`."""
+
+    def register(cls: _Class) -> _Class:
+        cls.name = name
+        OBJECTIVES[name] = cls
+        return cls
+
+    return register
+
+
+def find(name: str) -> type[Objective]:
+    """The class of that name; ValueError lists the known ones."""
+    if name not in OBJECTIVES:
+        raise ValueError(f"unknown objective {name!r}: known are {', '.join(OBJECTIVES)}")
+    return OBJECTIVES[name]
+
+
+def choose(candidates: np.ndarray, choice: np.ndarray, share: float) -> np.ndarray:
+    """The positions to predict, bools: this share of each row's candidates, at least one.
+
+    `candidates` are bools and `choice` uniform numbers, [rows, length]; the lowest are chosen.
+    """
+    count = np.rint(share * candidates.sum(1)).astype(int)
+    if share > 0:
+        count = np.maximum(count, candidates.any(1))
+    rank = np.where(candidates, choice, 2.0).argsort(1).argsort(1)
+    return rank < count[:, None]
+
+
+def bert_rule(ids: np.ndarray, draws: Draws, mask_id: int, random_ids: np.ndarray) -> np.ndarray:
+    """What a chosen token becomes: 80 % the mask, 10 % a random token, 10 % itself (BERT, 3.1)."""
+    replacements = random_ids[(draws.token * len(random_ids)).astype(int)]
+    return np.where(draws.action < 0.8, mask_id, np.where(draws.action < 0.9, replacements, ids))

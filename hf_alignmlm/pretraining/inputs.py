@@ -1,0 +1,142 @@
+"""From text to packed sequences: load, tokenize, pack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_alignmlm.data import packing, sources, tokenizer
+from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.pretraining.options import Run
+from hf_alignmlm.sizes import SIZES
+
+# Rows of a stream that a tokenizer is trained on.
+TOKENIZER_SAMPLE = 200_000
+
+Corpora = dict[str, tuple[sources.Corpus, sources.Corpus]]
+
+
+def load(run: Run) -> Corpora:
+    """Training and validation corpus; of both languages, where the second is a natural one."""
+    data = run.data
+    options: dict[str, Any] = {
+        "streaming": data.streaming,
+        "validation_split_percentage": data.validation_split_percentage,
+        "max_train_samples": data.max_train_samples,
+        "max_eval_samples": data.max_eval_samples,
+    }
+    original = sources.load_splits(
+        data.train_file,
+        data.validation_file,
+        dataset_name=data.dataset_name,
+        dataset_config_name=data.dataset_config_name,
+        **options,
+    )
+    if not data.derived_train_file:
+        return {"original": original}
+    derived = sources.load_splits(data.derived_train_file, data.derived_validation_file, **options)
+    return {"original": original, "derived": derived}
+
+
+def tokenize(run: Run, corpora: Corpora) -> Corpora:
+    """Give the run its tokenizer and dictionary, and each corpus as token ids."""
+    run.tokenizer, run.language = _tokenizer(run, [train for train, _ in corpora.values()])
+    run.dictionary = _dictionary(run)
+    # Wanting a dictionary and having none is an error before the work begins.
+    run.objective.prepare(run.dictionary, len(run.tokenizer))
+    if run.alignment_loss_weight and run.dictionary is None:
+        raise ValueError(
+            f"{run.data.language} has no word of its own to align: take a language with trans in "
+            "its name, or give --dictionary_file"
+        )
+    if run.alignment_loss_weight and run.dictionary and not run.dictionary.seen:
+        raise ValueError(
+            f"dictionary_fraction {run.data.dictionary_fraction} leaves no pair to learn from: "
+            "raise it, or take --objective mlm"
+        )
+
+    def encoded(language: str, split: str, corpus: sources.Corpus) -> sources.Corpus:
+        name = f"the {split} corpus" if len(corpora) == 1 else f"the {language} {split} corpus"
+        workers = run.data.preprocessing_num_workers
+        return tokenize_corpus(corpus, run.tokenizer, run.language, num_proc=workers, name=name)
+
+    return {
+        language: (encoded(language, "training", train), encoded(language, "validation", held_out))
+        for language, (train, held_out) in corpora.items()
+    }
+
+
+def _tokenizer(run: Run, texts: Sequence[sources.Corpus]) -> tuple[Any, SyntheticLanguage]:
+    """The tokenizer of the run's own folder, a given one, or one trained; doubled where needed."""
+    model, language, args = run.model, run.language, run.args
+    # With --overwrite_output_dir, what lies there is another run's; the other processes come after
+    # the main one, which has replaced it.
+    ours = not (args.overwrite_output_dir and run.is_main)
+    if ours and (Path(str(args.output_dir)) / "tokenizer.json").exists():
+        folder = str(args.output_dir)
+        return tokenizer.load_tokenizer(folder), SyntheticLanguage.from_pretrained(folder)
+    if name := model.tokenizer_name or model.model_name_or_path:
+        made = tokenizer.load_tokenizer(name)
+    else:
+        sample = sources.texts(texts, limit=TOKENIZER_SAMPLE)
+        size = model.vocab_size or SIZES[model.size].vocab_size
+        made = tokenizer.train_tokenizer(sample, size, lowercase=model.lowercase)
+    made.model_max_length = run.max_seq_length
+    if language.mapped_share and not tokenizer.is_doubled(made):
+        return tokenizer.double_tokenizer(made, language)
+    if language.mapped_share:
+        # Doubled before: the language spells the characters that it could spell then.
+        tokens = made.convert_ids_to_tokens(list(range(len(made) // 2)))
+        language = tokenizer.spelling_all(language, tokens)
+    return made, language
+
+
+def _dictionary(run: Run) -> BilingualDictionary | None:
+    """The pairs of a file, or of the vocabulary and its twin; None where there are none."""
+    data = run.data
+    options: dict[str, Any] = {"fraction": data.dictionary_fraction, "seed": data.dictionary_seed}
+    if data.dictionary_file:
+        sources.check_file(data.dictionary_file)
+        encode = WordEncoder(run.tokenizer, run.language).original
+        dictionary = BilingualDictionary.from_file(
+            data.dictionary_file, encode, unknown_id=run.tokenizer.unk_token_id, **options
+        )
+        print(f"Dictionary: {len(dictionary):,} pairs, {dictionary.skipped:,} unusable lines")
+        return dictionary
+    if not run.language.mapped_share:
+        return None
+    pairs = tokenizer.vocabulary_pairs(run.tokenizer, run.language)
+    return BilingualDictionary.from_pairs(pairs, **options)
+
+
+def pack(run: Run, tokenized: Corpora) -> tuple[sources.Corpus, dict[str, sources.Corpus]]:
+    """Packed sequences to train on, and those of each language to evaluate on."""
+    options: dict[str, Any] = {
+        "max_seq_length": run.max_seq_length,
+        "isolate_sentences": run.objective.isolate_sentences,
+        "seed": run.args.data_seed or run.args.seed,
+    }
+    if len(tokenized) == 1:
+        options["pair_rate"] = run.objective.pair_rate
+        train = packing.pack(tokenized["original"][0], run.tokenizer, **options)
+        del options["pair_rate"]
+    else:
+        train = sources.join(
+            [
+                packing.pack(corpus, run.tokenizer, languages=[name], **options)
+                for name, (corpus, _) in tokenized.items()
+            ]
+        )
+    evaluation = {
+        name: packing.pack(
+            tokenized.get(name, tokenized["original"])[1],
+            run.tokenizer,
+            languages=[name],
+            **options,
+        )
+        for name in packing.LANGUAGES
+    }
+    return train, evaluation
