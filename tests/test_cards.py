@@ -185,6 +185,26 @@ def test_a_push_fails_whole_is_repeated_and_loads_without_this_package(run, tmp_
         assert hub.unimplemented == []
 
 
+SAVE = """
+import sys
+from hf_alignmlm import BertForAlignedMaskedLM
+model = BertForAlignedMaskedLM.from_pretrained(sys.argv[1])
+model.save_pretrained(sys.argv[2], push_to_hub=True, repo_id="me/saved", private=True)
+"""
+
+
+def test_the_librarys_own_push_takes_the_dictionary_along(run, tmp_path):
+    with HubServer() as hub:
+        env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
+        done = in_process(SAVE, env, str(run), str(tmp_path / "saved"))
+        assert done.returncode == 0, done.stderr
+        files = hub.files("me/saved")
+        assert {"model.safetensors", "config.json", "dictionary.json"} <= files.keys()
+        assert json.loads(files["dictionary.json"]) == read_json(run / "dictionary.json")
+        assert json.loads(files["config.json"])["architectures"] == ["BertForMaskedLM"]
+        assert hub.unimplemented == []
+
+
 TASK_CARD = r"""---
 language: en
 library_name: transformers
