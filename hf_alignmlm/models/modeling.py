@@ -1,18 +1,17 @@
 """Masked language modelling plus alignment: L = L_MLM + α · L_align (ALIGN-MLM, section 2.2)."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertForMaskedLM
 from transformers.modeling_outputs import MaskedLMOutput
-from transformers.utils import cached_file, can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, cached_file, can_return_tuple
 
 from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary
 from hf_alignmlm.models import kernels
@@ -90,7 +89,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             return self.alignment_loss(embeddings)
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -101,7 +100,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         num_items_in_batch: Tensor | int | None = None,
         sparse_logits: bool | None = None,
         keep_logits: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> AlignedMaskedLMOutput:
         """A masked LM's forward pass.
 
@@ -122,9 +121,15 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             input_ids = None
         if aligning and alignment_loss is None:
             alignment_loss = self.compute_alignment_loss()
-        kwargs |= {"token_type_ids": token_type_ids, "position_ids": position_ids}
-        kwargs |= {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
-        hidden = self.bert(input_ids, return_dict=True, **kwargs)
+        hidden = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            return_dict=True,
+            **kwargs,
+        )
         states, parts = hidden.last_hidden_state, {}
         if labels is not None and (self.training if sparse_logits is None else sparse_logits):
             labelled = labels != IGNORE_INDEX
@@ -210,9 +215,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
                 self.push_to_hub(repo_id, token=kwargs.get("token"), **hub)
 
     @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
-    ) -> BertForAlignedMaskedLM:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Load a checkpoint, and the dictionary that lies beside it, from disk or the Hub."""
         model = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         path = pretrained_model_name_or_path and cached_file(

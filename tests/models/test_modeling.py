@@ -489,7 +489,7 @@ def test_the_dictionary_goes_with_a_copy_and_a_move():
     assert double(**batch()).alignment_loss.item() == pytest.approx(expected, abs=1e-6)
 
 
-# --- stock configurations, names that stock tools know ---------------------------------------------
+# --- stock configurations, names that stock tools know --------------------------------------------
 
 
 def test_a_stock_configuration_serves_with_the_papers_defaults(tmp_path):
