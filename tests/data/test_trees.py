@@ -153,7 +153,7 @@ def test_class_names_survive(chain, tmp_path):
 SLOW = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from test_parsing import Chain
+from test_trees import Chain
 from hf_alignmlm.data import trees as parsing
 class Slow(Chain):
     def trees(self, sentences):
