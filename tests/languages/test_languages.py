@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.normalizers import BertNormalizer
 
-from hf_alignmlm.languages.orders import FINAL_MARKS, ORDERS, order
+from hf_alignmlm.languages.orders import FINAL_MARKS, ORDERS
+from hf_alignmlm.languages.orders import order as register_order
 from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS, is_punctuation, spelling
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.languages.word_order import WordOrderModel
@@ -159,7 +160,7 @@ def test_syntax_needs_a_tree():
 def pairs_swapped():
     """An order as a plug-in registers it, known for one test."""
 
-    @order("swap", "each two words exchanged")
+    @register_order("swap", "each two words exchanged")
     def swap(order, words, tree, seed, index):
         assert (seed, index, tree) == ("7/1", 3, None)
         return [i for start in range(0, len(order), 2) for i in order[start : start + 2][::-1]]
@@ -181,7 +182,7 @@ def test_a_registered_order_is_known_at_once(pairs_swapped):
 @pytest.mark.parametrize("name", ["", "inv", "two_parts", "transpose"])
 def test_an_order_needs_a_name_of_its_own(name):
     with pytest.raises(ValueError, match="an order cannot be named"):
-        order(name, "words as they are")
+        register_order(name, "words as they are")
 
 
 def test_a_language_says_what_it_is():
