@@ -16,18 +16,20 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import TypeAlias
 
 from hf_alignmlm.languages.word_order import KNOWN, Sentence, Tree, WordOrderModel
 
 FINAL_MARKS = frozenset(".!?")
 
-Indices, Words = list[int], Sequence[str]
+Indices: TypeAlias = list[int]
+Words: TypeAlias = Sequence[str]
 
 # Takes the order so far (indices of `words`), the original words, their tree or None, the seed and
 # the sentence's number in its corpus; returns the new order of the same indices. The seed is the
 # text "SEED/POSITION": the language's seed and which of its orders this is, so that the two
 # permutations of `perm_perm` differ. A draw may depend on seed and index alone.
-Reorder = Callable[[Indices, Words, Tree | None, str, int], Indices]
+Reorder: TypeAlias = Callable[[Indices, Words, Tree | None, str, int], Indices]
 
 
 @dataclass(frozen=True)
