@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import datasets
@@ -13,6 +14,7 @@ from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
 
 # Float32 products of equal rows were up to 1e-6 apart; cosines closer than this count as tied.
 _TIE = 5e-6
+_SUFFIXES = ("", "_seen", "_heldout")
 
 _CITATION = """
 @article{tang2022alignmlm, journal={arXiv preprint arXiv:2211.08547}, year={2022},
@@ -59,88 +61,85 @@ def _cosines(left: Tensor, right: Tensor) -> Tensor:
         return left @ right.T
 
 
-def _blocks(
-    units: Sequence[Tensor], pairs: Tensor, size: int
-) -> Iterator[tuple[tuple[slice, slice], Tensor, Tensor, tuple[Tensor, Tensor]]]:
-    """Yield the cosine matrix by blocks: spans, cosines, which pairs lie there, and where."""
-    starts = [range(0, len(unit), size) for unit in units]
-    block_of = pairs[:, 0] // size * len(starts[1]) + pairs[:, 1] // size
-    counts = torch.bincount(block_of, minlength=len(starts[0]) * len(starts[1]))
-    members = block_of.argsort().split(counts.tolist())
-    for (row, column), here in zip(product(*starts), members, strict=True):
-        spans = slice(row, row + size), slice(column, column + size)
-        where = pairs[here, 0] - row, pairs[here, 1] - column
-        yield spans, _cosines(units[0][spans[0]], units[1][spans[1]]), here, where
+@dataclass
+class _Ranking:
+    """Ranks of translations, from the cosine matrix taken in blocks.
 
-
-def _cosines_and_hubness(
-    units: Sequence[Tensor], pairs: Tensor, neighbours: int, block_size: int
-) -> tuple[Tensor, list[Tensor]]:
-    """The pairs' cosines [p], and half of each word's mean cosine to its nearest neighbours.
-
-    CSLS is used halved, and without the query's own hubness: neither changes a rank.
+    Directions are 0, from original to derived, and 1, back; measures are 0, cosine, and 1, CSLS.
     """
-    true_cosines = units[0].new_empty(len(pairs))
-    nearest = [
-        unit.new_full((len(unit), min(neighbours, len(other))), -math.inf)
-        for unit, other in (units, units[::-1])
-    ]
-    for spans, cosines, here, where in _blocks(units, pairs, block_size):
-        true_cosines[here] = cosines[where]
-        for span, best, table in zip(spans, nearest, (cosines, cosines.T), strict=True):
-            k = best.shape[1]
-            candidates = table.topk(min(k, table.shape[1]), dim=1, sorted=False).values
-            best[span] = torch.cat((best[span], candidates), 1).topk(k, dim=1, sorted=False).values
-    return true_cosines, [best.mean(1) / 2 for best in nearest]
 
+    units: tuple[Tensor, Tensor]  # rows of norm 1
+    pairs: Tensor
+    groups: list[Tensor]  # masks over the pairs
+    block_size: int
 
-def _bars(
-    units: Sequence[Tensor],
-    pairs: Tensor,
-    groups: list[Tensor],
-    cosines: Tensor,
-    hubness: list[Tensor],
-) -> list[Tensor]:
-    """What a candidate must reach to rank before a query's best translation, ties included.
+    def blocks(self) -> Iterator[tuple[tuple[slice, slice], Tensor, Tensor, tuple[Tensor, Tensor]]]:
+        """Yield the cosine matrix by blocks: spans, cosines, which pairs lie there, and where."""
+        size = self.block_size
+        starts = [range(0, len(unit), size) for unit in self.units]
+        block_of = self.pairs[:, 0] // size * len(starts[1]) + self.pairs[:, 1] // size
+        counts = torch.bincount(block_of, minlength=len(starts[0]) * len(starts[1]))
+        members = block_of.argsort().split(counts.tolist())
+        for (row, column), here in zip(product(*starts), members, strict=True):
+            spans = slice(row, row + size), slice(column, column + size)
+            where = self.pairs[here, 0] - row, self.pairs[here, 1] - column
+            yield spans, _cosines(self.units[0][spans[0]], self.units[1][spans[1]]), here, where
 
-    One tensor a direction: [measure, group, query], with the measures cosine and CSLS. A query
-    without a translation in a group has infinity, which no candidate reaches.
-    """
-    bars = [unit.new_full((2, len(groups), len(unit)), math.inf) for unit in units]
-    for way, (group, member) in product(range(2), enumerate(groups)):
-        queries, targets = pairs[member, way], pairs[member, 1 - way]
-        scores = cosines[member], cosines[member] - hubness[1 - way][targets]
-        for bar, score in zip(bars[way][:, group], scores, strict=True):
-            bar.scatter_reduce_(0, queries, score - _TIE, "amax", include_self=False)
-    return bars
+    def measure(self, neighbours: int) -> None:
+        """Set the pairs' `cosines`, and `hubness`: half the mean cosine to nearest neighbours.
 
+        CSLS is used halved, and without the query's own hubness: neither changes a rank.
+        """
+        self.cosines = self.units[0].new_empty(len(self.pairs))
+        nearest = [
+            unit.new_full((len(unit), min(neighbours, len(other))), -math.inf)
+            for unit, other in (self.units, self.units[::-1])
+        ]
+        for spans, cosines, here, where in self.blocks():
+            self.cosines[here] = cosines[where]
+            for span, best, table in zip(spans, nearest, (cosines, cosines.T), strict=True):
+                k = best.shape[1]
+                new = table.topk(min(k, table.shape[1]), dim=1, sorted=False).values
+                best[span] = torch.cat((best[span], new), 1).topk(k, dim=1, sorted=False).values
+        self.hubness = [best.mean(1) / 2 for best in nearest]
 
-def _ranks(
-    units: Sequence[Tensor],
-    pairs: Tensor,
-    bars: list[Tensor],
-    hubness: list[Tensor],
-    block_size: int,
-) -> list[Tensor]:
-    """Ranks in the shape of `bars`: one more than the candidates that reach each bar.
+    def bars(self) -> list[Tensor]:
+        """By direction, [measure, group, query]: the score that ranks before the translation.
 
-    A query's own translations do not count. Where a query has none, its rank is infinite.
-    """
-    ranks = [torch.where(bar.isinf(), math.inf, 1.0) for bar in bars]
-    groups = [g for g in range(bars[0].shape[1]) if not bars[0][0, g].isinf().all()]
-    # Used again for every block: fresh memory pages cost as much as the counting.
-    room = units[0].new_empty(2, *(min(block_size, len(unit)) for unit in units))
-    for spans, cosines, _, where in _blocks(units, pairs, block_size):
-        cosines[where] = -math.inf
-        tables = (cosines, *room[:, : len(cosines), : cosines.shape[1]])
-        for way, (span, rivals) in enumerate((spans, spans[::-1])):
-            plain, csls, reached = (table.T if way else table for table in tables)
-            torch.sub(plain, hubness[1 - way][rivals], out=csls)
-            for (measure, scores), group in product(enumerate((plain, csls)), groups):
-                # Summing floats is vectorised; summing bools took ten times as long.
-                torch.ge(scores, bars[way][measure, group, span, None], out=reached)
-                ranks[way][measure, group, span] += reached.sum(1)
-    return ranks
+        It is that of the query's best translation in the group, less the margin of a tie; infinite,
+        for no candidate to reach, where the query has none.
+        """
+        bars = [unit.new_full((2, len(self.groups), len(unit)), math.inf) for unit in self.units]
+        for way, (group, member) in product(range(2), enumerate(self.groups)):
+            queries, targets = self.pairs[member, way], self.pairs[member, 1 - way]
+            cosines = self.cosines[member]
+            scores = cosines, cosines - self.hubness[1 - way][targets]
+            for bar, score in zip(bars[way][:, group], scores, strict=True):
+                bar.scatter_reduce_(0, queries, score - _TIE, "amax", include_self=False)
+        return bars
+
+    def ranks(self) -> list[Tensor]:
+        """Ranks in the shape of `bars`: one more than the candidates that reach the bar.
+
+        A query's own translations do not count. Where a query has none, its rank is infinite.
+        """
+        bars = self.bars()
+        ranks = [torch.where(bar.isinf(), math.inf, 1.0) for bar in bars]
+        groups = [group for group, member in enumerate(self.groups) if member.any()]
+        # Used again for every block: fresh memory pages cost as much as the counting.
+        shape = [min(self.block_size, len(unit)) for unit in self.units]
+        room = self.cosines.new_empty(2, *shape)
+        for spans, cosines, _, where in self.blocks():
+            cosines[where] = -math.inf
+            tables = (cosines, *room[:, : len(cosines), : cosines.shape[1]])
+            for way, (span, rivals) in enumerate((spans, spans[::-1])):
+                plain, csls, reached = (table.T if way else table for table in tables)
+                torch.sub(plain, self.hubness[1 - way][rivals], out=csls)
+                for (measure, scores), group in product(enumerate((plain, csls)), groups):
+                    # Summing floats is vectorised; summing bools took ten times as long.
+                    torch.ge(scores, bars[way][measure, group, span, None], out=reached)
+                    ranks[way][measure, group, span] += reached.sum(1)
+        return ranks
 
 
 def _percentages(ranks: Tensor, prefix: str, suffix: str) -> dict[str, float | None]:
@@ -192,29 +191,26 @@ def alignment_scores(
     seen = torch.ones(len(pairs), dtype=torch.bool) if seen is None else seen
     seen = seen.to(original.device)
     _check(original, derived, pairs, seen)
-    return _scores(
-        (_unit(original, "original"), _unit(derived, "derived")),
-        *(pairs, seen, csls_neighbours, block_size),
-    )
+    units, groups = (_unit(original, "original"), _unit(derived, "derived")), [seen, ~seen]
+    ranking = _Ranking(units, pairs, groups, block_size)
+    ranking.measure(csls_neighbours)
+    return _summary(ranking)
 
 
-def _scores(
-    units: tuple[Tensor, Tensor], pairs: Tensor, seen: Tensor, neighbours: int, block_size: int
-) -> dict[str, float | None]:
-    groups = {"_seen": seen, "_heldout": ~seen}
-    cosines, hubness = _cosines_and_hubness(units, pairs, neighbours, block_size)
-    bars = _bars(units, pairs, list(groups.values()), cosines, hubness)
-    ranks = _ranks(units, pairs, bars, hubness, block_size)
+def _summary(ranking: _Ranking) -> dict[str, float | None]:
+    """The scores by name: percentages of ranks, and means of cosines."""
     result: dict[str, float | None] = {}
-    for way, prefix in enumerate(("", "backward_")):
-        for measure, name in enumerate(("", "csls_")):
-            result |= _percentages(ranks[way][measure].amin(0), prefix + name, "")
-            for group, suffix in enumerate(groups):
-                result |= _percentages(ranks[way][measure, group], prefix + name, suffix)
-    for suffix, member in {"": seen | ~seen, **groups}.items():
-        result[f"cosine_true{suffix}"] = cosines[member].mean().item() if member.any() else None
+    for way, ranks in zip(("", "backward_"), ranking.ranks(), strict=True):
+        for measure, by_group in zip(("", "csls_"), ranks, strict=True):
+            for suffix, values in zip(_SUFFIXES, (by_group.amin(0), *by_group), strict=True):
+                result |= _percentages(values, way + measure, suffix)
+    seen, heldout = ranking.groups
+    for suffix, member in zip(_SUFFIXES, (seen | heldout, seen, heldout), strict=True):
+        cosines = ranking.cosines[member]
+        result[f"cosine_true{suffix}"] = cosines.mean().item() if len(cosines) else None
     # The mean of all products is the product of the means; not by @, which autocast would blur.
-    result["cosine_random"] = (units[0].mean(0) * units[1].mean(0)).sum().item()
+    means = [unit.mean(0) for unit in ranking.units]
+    result["cosine_random"] = (means[0] * means[1]).sum().item()
     return result
 
 
