@@ -391,7 +391,7 @@ class _Writer:
     # polarities are as likely, so that "not" alone does not show the label.
 
     def modified(self, label: str) -> tuple[Clause, Clause]:
-        """Say more and less of one event. More entails less; with a negated verb, less entails more."""
+        """Say more and less of one event. More entails less; negated, less entails more."""
         fact, downward = self.fact(1.0), False
         if self.coin():
             how = _dep("advmod", self.word(WORDS["how"]), "ADV")
