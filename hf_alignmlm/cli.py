@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "pretrain": ("pretraining", "main", (), "pre-train a masked LM on a language and its twin"),
     "tag": ("tasks.finetuning", "main", ("tag",), "fine-tune for POS, NER …; test the transfer"),
     "nli": ("tasks.finetuning", "main", ("nli",), "fine-tune for inference; test the transfer"),
-    "corpus": ("hub.builders", "main", (), "build a dataset of a corpus or task and its twin"),
+    "corpus": ("hub.build", "main", (), "build a dataset of a corpus or task and its twin"),
     "parse": ("data.trees", "main", (), "give raw text dependency trees"),
     "report": ("report", "main", (), "gather many runs into tables and figures"),
     "card": ("hub.cards", "card_main", (), "write the card of a run or a dataset"),
