@@ -220,8 +220,8 @@ def dictionary_alignment(
 ) -> dict[str, float | None]:
     """`alignment_scores` of [vocabulary, d] embeddings over all pairs of a dictionary.
 
-    The candidates are all words of either side of the dictionary: for a vocabulary and its twin,
-    all original and all derived tokens (the paper's). A word of several pieces is their mean.
+    The candidates are all words of the dictionary: for a dictionary of the vocabulary, all original
+    and all derived tokens (the paper's measure). A word of several pieces is their mean.
     """
     pairs = (*dictionary.seen, *dictionary.heldout)
     tables, columns = [], []
@@ -234,7 +234,7 @@ def dictionary_alignment(
 
 
 class AlignmentMetric(evaluate.Metric):
-    """`alignment_scores` as a Hugging Face `evaluate` metric: row i of each side is a true pair.
+    """`alignment_scores` as a Hugging Face `evaluate` metric: the rows i are a true pair.
 
     Args:
         predictions: embeddings of the original words, one row each.

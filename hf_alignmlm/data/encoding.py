@@ -49,16 +49,17 @@ def _batch_sentences(
 
     A row in the derived script gives one without words, whose index, -1 - row, counts it.
     """
-    # Texts go through whole; beside rows of words, as a joined corpus may have them, as words too.
+    # A text is encoded in one piece. A joined corpus may have rows of words beside it: then it is
+    # split, for a batch holds texts or lists of words, not both.
     split = encoder.words if "words" in batch else None
-    found: list[tuple[Any, Any, int]] = []
+    rows: list[tuple[Any, Any, int]] = []
     for position, row_index in enumerate(indices):
         row = {name: values[position] for name, values in batch.items()}
         if encoder.language.uses_derived_script(row_text(row)):
-            found.append(([] if split else "", None, -1 - row_index))
+            rows.append(([] if split else "", None, -1 - row_index))
         else:
-            found += sentences(row, row_index, split)
-    return found
+            rows += sentences(row, row_index, split)
+    return rows
 
 
 def _tokenize(
@@ -85,7 +86,7 @@ def _tokenize(
         if collects:
             gc.enable()
     table = pa.table(columns, schema=TOKENIZED.arrow_schema)
-    # A text may be without words: of characters that the normaliser drops.
+    # A text of nothing but characters that the normaliser drops has no words.
     has_words = pc.greater(pc.list_value_length(table["pieces"]), 0)
     used = pc.or_(pc.less(table["index"], 0), has_words)
     return table if pc.all(used).as_py() else table.filter(used)
@@ -160,7 +161,7 @@ class WordEncoder:
 
     def words(self, text: str) -> list[str]:
         """The words of a text as the tokenizer's own normaliser and pre-tokenizer see them."""
-        # Neither looks past a space, and what stands between two is mostly known already.
+        # Neither looks past a space, and most of what stands between two spaces is cached.
         return list(chain.from_iterable(map(self._units, text.split(" "))))
 
     def _split(self, text: str) -> list[str]:
@@ -170,7 +171,7 @@ class WordEncoder:
         return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
 
     def _ids(self, words: Iterable[str]) -> tuple[int, ...]:
-        # By the model alone, so that a literal "[MASK]" in a text stays text.
+        # The model alone tokenizes, so that a literal "[MASK]" in a text stays text.
         return tuple([token.id for word in words for token in self._model.tokenize(word)])
 
     def _original(self, word: str) -> tuple[int, ...]:

@@ -53,7 +53,7 @@ def code_digest() -> str:
 
 
 def file_format(path: str | Path) -> str:
-    """The format that a file's name tells, gzip or not; a name without a known ending is text."""
+    """The format by a file's ending, gzip or not; a file without a known ending is text."""
     suffixes = [s for s in Path(path).suffixes if s not in {".gz", ".gzip"}]
     return FORMATS.get(suffixes[-1].lower() if suffixes else ".txt", "text")
 

@@ -157,8 +157,8 @@ def double_tokenizer(
 ) -> tuple[PreTrainedTokenizerFast, SyntheticLanguage]:
     """The tokenizer of both scripts, and the language able to spell all of its characters.
 
-    Token `i` of V keeps its id and gets a twin, its derived spelling, at `i + V`; the twins of
-    special tokens can never occur in a text, so specials are shared. 2V tokens in all.
+    Token `i` of V keeps its id, and its derived spelling gets the id `i + V`: 2V tokens in all. The
+    spellings of special tokens never occur in a text, so both languages share the special tokens.
     """
     check_wordpiece(tokenizer)
     state = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -170,11 +170,11 @@ def double_tokenizer(
     language = spelling_all(language, ordinary)
     table = spelling(language.alphabet).table
 
-    def twin(token: str) -> str:
+    def derived(token: str) -> str:
         prefix = CONTINUATION if len(token) > 2 and token.startswith(CONTINUATION) else ""
         return prefix + token.removeprefix(prefix).translate(table)
 
-    state["model"]["vocab"] = vocabulary | {twin(t): i + size for t, i in vocabulary.items()}
+    state["model"]["vocab"] = vocabulary | {derived(t): i + size for t, i in vocabulary.items()}
     special = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS}
     doubled = _wrap(Tokenizer.from_str(json.dumps(state)), tokenizer.model_max_length, **special)
     if len(doubled) != 2 * size:
@@ -183,14 +183,16 @@ def double_tokenizer(
 
 
 def reserved_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The ids of special tokens and of their twins, which stand for no word of either language."""
-    twins = [token.translate(spelling().table) for token in tokenizer.all_special_tokens]
+    """The ids of special tokens and of their derived spellings: no words of either language."""
+    spelled = [token.translate(spelling().table) for token in tokenizer.all_special_tokens]
     vocabulary = tokenizer.get_vocab()
-    return sorted({*tokenizer.all_special_ids, *(vocabulary[t] for t in twins if t in vocabulary)})
+    return sorted(
+        {*tokenizer.all_special_ids, *(vocabulary[t] for t in spelled if t in vocabulary)}
+    )
 
 
 def is_doubled(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether this tokenizer has both scripts already: its special tokens then have twins."""
+    """Whether this tokenizer has both scripts: its special tokens then have derived spellings."""
     return len(reserved_ids(tokenizer)) == 2 * len(set(tokenizer.all_special_ids))
 
 
@@ -199,7 +201,7 @@ def vocabulary_pairs(
 ) -> list[tuple[int, int]]:
     """(id, id + V) of each token of a doubled tokenizer that has a spelling of its own.
 
-    Special tokens have none, nor have the whole words that the language shares.
+    Special tokens have none, nor have the words that the language shares with the original.
     """
     size = len(tokenizer) // 2
     special = set(tokenizer.all_special_ids)

@@ -2,7 +2,7 @@
 
 `alignmlm parse` writes sentences with `words`, `upos`, `heads` and `deprels` as parquet. It works
 in parts, each a file: a killed run goes on where it was, and ends in the same file. (`Dataset.map`
-falls short: its parts are all rows of a process each, and none of a killed process is kept.)
+falls short: its parts are a process's rows each, and a killed process would start anew.)
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _read(path: str) -> Dataset:
 
 
 class _Column(NamedTuple):
-    """A column to parse."""
+    """A column to parse, and where its sentences go."""
 
     name: str
     is_text: bool  # or lists of words
@@ -127,38 +127,40 @@ class _Task:
         """The rows with trees, and counts: a text is a row a sentence, a pair stays one row."""
         parsed = [self.sentences([row[c.name] for row in given], c.is_text) for c in self.columns]
         rows, counts = [], Counter(empty=0, sentences=0, words=0, nonprojective=0)
-        for row, *found in zip(given, *parsed, strict=True):
-            if not all(found):
+        for row, *by_column in zip(given, *parsed, strict=True):
+            if not all(by_column):
                 counts["empty"] += 1
-                continue
-            # Of a text each sentence is a row; of a pair each side is joined into one sentence.
-            is_pair = len(found) > 1
-            for sentences in [[_join(s) for s in found]] if is_pair else [[s] for s in found[0]]:
-                rows.append(dict(row))
-                for column, sentence in zip(self.columns, sentences, strict=True):
-                    self.fill(rows[-1], column, sentence)
-                    counts["sentences"] += 1
-                    counts["words"] += len(sentence.words)
-                    counts["nonprojective"] += not is_projective(sentence.heads)
+            elif len(by_column) > 1:
+                rows.append(self.fill(row, [_join(sentences) for sentences in by_column], counts))
+            else:
+                rows += [self.fill(row, [sentence], counts) for sentence in by_column[0]]
         return rows, counts
 
-    def fill(self, row: dict[str, Any], column: _Column, sentence: Sentence) -> None:
-        """Put a sentence and its tree into a row; tags that came with the words stay."""
-        gold = None if column.is_text else row.get(column.prefix + "upos")
-        row[column.words] = sentence.words
-        row |= {column.prefix + name: getattr(sentence, name) for name in TREE_COLUMNS}
-        row[column.prefix + "upos"] = gold or sentence.upos
+    def fill(
+        self, row: dict[str, Any], sentences: list[Sentence], counts: Counter[str]
+    ) -> dict[str, Any]:
+        """The row with a sentence and its tree for each column; tags given with the words stay."""
+        row = dict(row)
+        for column, sentence in zip(self.columns, sentences, strict=True):
+            given_tags = None if column.is_text else row.get(column.prefix + "upos")
+            row[column.words] = sentence.words
+            row |= {column.prefix + name: getattr(sentence, name) for name in TREE_COLUMNS}
+            row[column.prefix + "upos"] = given_tags or sentence.upos
+            counts["sentences"] += 1
+            counts["words"] += len(sentence.words)
+            counts["nonprojective"] += not is_projective(sentence.heads)
+        return row
 
     def sentences(self, values: list[Any], is_text: bool) -> list[list[Sentence]]:
         """The parsed sentences of each text, or the one of each list of words; none if empty."""
-        given = [[value] if value else [] for value in values]
+        rows = [[value] if value else [] for value in values]
         if is_text:
             language = self.parser.language
             split = [list(sentencex.segment(language, (v or "").strip())) for v in values]
-            words = iter(self.parser.words([s for row in split for s in row]))
-            given = [[found for _ in row if (found := next(words))] for row in split]
-        trees = self.parser.trees(s for row in given for s in row)
-        return [[next(trees) for _ in row] for row in given]
+            words = iter(self.parser.words([text for texts in split for text in texts]))
+            rows = [[w for w in (next(words) for _ in texts) if w] for texts in split]
+        trees = self.parser.trees(words for row in rows for words in row)
+        return [[next(trees) for _ in row] for row in rows]
 
 
 _task = lru_cache(maxsize=1)(_Task)
