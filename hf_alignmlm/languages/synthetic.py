@@ -87,6 +87,23 @@ class SyntheticLanguage:
             return 0.0
         return int(part.removeprefix("trans") or 100) / 100
 
+    def describe(self) -> str:
+        """What the language is, in a sentence; a stand-in for the languages' own."""
+        if self.name == NATURAL:
+            return f"`{self.name}` is a natural language with a text of its own."
+        spelled = "all words" if self.mapped_share == 1 else f"{self.mapped_share:.0%} of words"
+        parts = [f"{spelled} in a script of their own"] if self.mapped_share else []
+        known = {
+            "inv": "the words of a sentence reversed",
+            "perm": "the words of a sentence shuffled",
+        }
+        for order in self.orders:
+            superstrate, _, best = order.removeprefix("syn-").partition("-")
+            drawn = "most likely order" if best else "order, drawn for each sentence,"
+            syntax = f"nouns' and verbs' dependents in the {drawn} of `{superstrate}`"
+            parts.append(known.get(order, syntax))
+        return f"`{self.name}` is English with {'; '.join(parts)} (seed {self.seed})."
+
     @cached_property
     def _spelling(self) -> Spelling:
         return spelling(self.alphabet)

@@ -1,1 +1,5 @@
 """Pre-training objectives."""
+
+from hf_alignmlm.objectives.base import OBJECTIVES
+
+__all__ = ["OBJECTIVES"]

@@ -3,10 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # Labels of positions where there is nothing to predict, as the library has them.
 IGNORE_INDEX = -100
-OBJECTIVES = ("mlm", "xlm", "dict-mlm", "align-mlm")
+
+
+class _Facts(NamedTuple):
+    """A stand-in for the objectives' classes: what reports and cards read off them."""
+
+    title: str
+    colour: str
+    citation: str
+
+
+def _bibtex(key: str, title: str, author: str, arxiv: str, year: int) -> str:
+    return (
+        f"@article{{{key},\n  title   = {{{title}}},\n  author  = {{{author}}},\n"
+        f"  journal = {{arXiv preprint arXiv:{arxiv}}},\n  year    = {{{year}}}\n}}"
+    )
+
+
+OBJECTIVES = {
+    "mlm": _Facts(
+        "masked language modelling",
+        "#999999",
+        _bibtex("devlin2018bert", "{BERT}", "Devlin, Jacob and others", "1810.04805", 2018),
+    ),
+    "xlm": _Facts(
+        "masked and translation language modelling (XLM)",
+        "#E69F00",
+        _bibtex("lample2019xlm", "{XLM}", "Lample, Guillaume and Conneau, A.", "1901.07291", 2019),
+    ),
+    "dict-mlm": _Facts(
+        "masked language modelling with dictionary swaps (DICT-MLM)",
+        "#56B4E9",
+        _bibtex("chaudhary2020dictmlm", "{DICT-MLM}", "Chaudhary, A.", "2010.12566", 2020),
+    ),
+    "align-mlm": _Facts(
+        "masked language modelling with embedding alignment (ALIGN-MLM)",
+        "#009E73",
+        _bibtex(
+            "tang2022alignmlm",
+            "{ALIGN-MLM}: Word Embedding Alignment is Crucial for Multilingual Pre-training",
+            "Tang, Henry and Deshpande, Ameet and Narasimhan, Karthik",
+            "2211.08547",
+            2022,
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import evaluate
@@ -29,7 +29,36 @@ from hf_alignmlm.languages.synthetic import SyntheticLanguage
 logger = logging.get_logger(__name__)
 
 
-TASKS = ("pos", "ner", "nli")
+class _Facts(NamedTuple):
+    """A stand-in for the tasks' classes: what reports and cards read off them."""
+
+    title: str
+    category: str
+    auto_class: str
+    columns_description: str
+
+
+TASKS = {
+    "pos": _Facts(
+        "POS",
+        "token-classification",
+        "AutoModelForTokenClassification",
+        "parts of speech, `tokens` and `upos`, with `derived_tokens` and `derived_upos` beside",
+    ),
+    "ner": _Facts(
+        "NER",
+        "token-classification",
+        "AutoModelForTokenClassification",
+        "entities, `tokens` and `ner_tags`, with `derived_tokens` and `derived_ner_tags` beside",
+    ),
+    "nli": _Facts(
+        "NLI",
+        "text-classification",
+        "AutoModelForSequenceClassification",
+        "inference, `premise`, `hypothesis` and `label`, with `derived_premise` and "
+        "`derived_hypothesis` beside",
+    ),
+}
 
 
 HEADLINE = {"pos": "accuracy", "ner": "seqeval_f1", "nli": "accuracy"}
