@@ -27,7 +27,7 @@ from hf_alignmlm.data.tokenizer import (
     vocabulary_pairs,
 )
 from hf_alignmlm.files import write_json
-from hf_alignmlm.hub.cards import push_run
+from hf_alignmlm.hub.push import push_run
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM

@@ -36,7 +36,7 @@ def text(tmp_path):
 
 
 def run(*arguments):
-    main(["build", *map(str, arguments)])
+    main([*map(str, arguments)])
 
 
 def rows_of(folder, config, split="train"):
@@ -282,7 +282,7 @@ Options and digests .*
 """
 
 
-PUSH = "import sys; from hf_alignmlm.hub.builders import main; main(sys.argv[1:])"
+PUSH = "import sys; from hf_alignmlm.hub.push import push_main; push_main(sys.argv[1:])"
 LOAD = """
 import sys, json
 sys.modules["hf_alignmlm"] = None
@@ -300,11 +300,11 @@ def test_a_push_of_two_languages_interrupted_repeated_and_loaded(text, tmp_path)
     run("--language", "trans", "trans_inv", *options, *out(tmp_path))
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert "is not on the Hub yet" in (folder / "README.md").read_text()
-    cards.main(["write", str(folder), "--output", str(tmp_path / "card.md")])
+    cards.card_main([str(folder), "--output", str(tmp_path / "card.md")])
     assert (tmp_path / "card.md").read_text() == (folder / "README.md").read_text()
     with HubServer() as hub:
         env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
-        push = ("push", str(folder), "--repo_id", "me/twins")
+        push = (str(folder), "--repo_id", "me/twins")
         listed = in_process(PUSH, env, *push, "--dry_run")
         assert "7 files would go to dataset me/twins" in listed.stdout
         assert not [r for r in hub.requests if r.method == "POST"]

@@ -1,14 +1,11 @@
 """Builders: a corpus or a task beside its twin, as parquet that `load_dataset` takes anywhere.
 
-python -m hf_alignmlm.corpora build --language trans_inv --train_file my.txt --output_dir DIR
-python -m hf_alignmlm.corpora push DIR --repo_id me/corpus [--dry_run]
+alignmlm corpus --language trans_inv --train_file my.txt --output_dir DIR
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -28,9 +25,7 @@ from hf_alignmlm.files import write_json, write_text
 from hf_alignmlm.hub.cards import (
     BUILD_FILE,
     CARD_FILE,
-    add_push_options,
     dataset_card,
-    push_folder,
     read_builds,
     without_folders,
 )
@@ -373,41 +368,8 @@ def _write(
     )
 
 
-def push(folder: str | Path, repo_id: str, **options: Any) -> None:
-    """Push a built folder, all its configurations and the card, in one commit."""
-    folder = Path(folder)
-    builds = read_builds(folder)
-    if not builds:
-        raise ValueError(f"{folder} holds no build: see python -m hf_alignmlm.corpora build --help")
-    files = [
-        path.relative_to(folder).as_posix()
-        for name in builds
-        for path in sorted((folder / name).iterdir())
-        if path.suffix == ".parquet" or path.name == BUILD_FILE
-    ]
-    card = str(dataset_card(builds, repo_id, released=True))
-    push_folder(
-        folder, repo_id, repo_type="dataset", files=files, texts={CARD_FILE: card}, **options
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m hf_alignmlm.corpora build` and `push`."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    """`alignmlm corpus`: builds."""
     with one_line_errors():
-        if argv[:1] == ["build"]:
-            (arguments,), _ = parse([BuildArguments], argv[1:])
-            build(arguments)
-            return
-        parser = argparse.ArgumentParser(prog="python -m hf_alignmlm.corpora", description=__doc__)
-        commands = parser.add_subparsers(dest="command", required=True)
-        commands.add_parser("build", help="write a dataset: build --help")
-        pushing = commands.add_parser("push", help="upload one")
-        pushing.add_argument("folder", help="what build wrote")
-        add_push_options(pushing)
-        args = parser.parse_args(argv)
-        push(args.folder, args.repo_id, private=args.private, dry_run=args.dry_run)
-
-
-if __name__ == "__main__":
-    main()
+        (arguments,), _ = parse([BuildArguments], argv)
+        build(arguments)

@@ -32,7 +32,7 @@ from hf_alignmlm.arguments import one_line_errors, option, parse, peek, versions
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, load_tokenizer
 from hf_alignmlm.files import read_json, write_json
-from hf_alignmlm.hub.cards import push_run
+from hf_alignmlm.hub.push import push_run
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
 from hf_alignmlm.runs import RESULTS_FILE, check_output_dir, claim_output_dir
 from hf_alignmlm.sizes import SIZES, size_of
