@@ -192,6 +192,15 @@ def test_the_length_is_that_of_the_training_not_of_the_positions(run, tmp_path):
     assert "sequences of 512 tokens" in str(cards.model_card(defaults))
 
 
+def test_token_types_are_explained_where_they_tell_languages_apart(run, tmp_path):
+    types = "Token types tell the languages apart: give\n`token_type_ids` of 0 to original text"
+    assert types not in cards.model_card(run).text
+    folder = changed(run, tmp_path / "xlm", {"language_embeddings": True})
+    assert f"no other library. {types} and of 1 to derived text.\n\n`dictionary.json`" in str(
+        cards.model_card(folder)
+    )
+
+
 def test_what_no_registry_knows_is_named(run, transfer, tmp_path):
     folder = changed(run, tmp_path / "run", objective="my-mlm")
     assert "pre-trained by my-mlm\n" in str(cards.model_card(folder))
