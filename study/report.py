@@ -15,17 +15,20 @@ from matplotlib import pyplot
 from scipy import stats
 
 from hf_alignmlm.files import write_json, write_text
+from hf_alignmlm.objectives import OBJECTIVES
 from hf_alignmlm.report import (
-    COLOURS,
-    TASK_NAMES,
     Cell,
-    _save,
     cells_of,
     correlations,
     markdown_table,
+    save_figure,
     sections,
 )
 from hf_alignmlm.sizes import SIZES
+from hf_alignmlm.tasks import TASKS
+
+COLOURS = {name: objective.colour for name, objective in OBJECTIVES.items()}
+TASK_NAMES = {name: task.title for name, task in TASKS.items()}
 
 MAIN = "trans_inv"
 
@@ -59,7 +62,7 @@ def _plot_curve(points: Sequence[dict[str, Any]], path: Path) -> None:
     axis.set_ylim(-3, 102)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _equal_or_best(ours: Cell, others: Sequence[Cell]) -> tuple[bool, str]:

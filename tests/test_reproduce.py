@@ -291,7 +291,7 @@ def results(bz: dict[str, float], seeds: int = 3) -> list[dict]:
     found = []
     for objective, language in product(OBJECTIVES, ("trans_inv", "trans", "trans_syn-fr")):
         for seed in range(seeds if language == "trans_inv" else 1):
-            place = OBJECTIVES.index(objective)
+            place = list(OBJECTIVES).index(objective)
             p1 = 32.0 * place if language == "trans_inv" else 97.0 + place
             common = {"objective": objective, "language": language, "dictionary_fraction": 1.0}
             common |= {"alignment_p1": p1, "seconds": 60.0, "machine": {"gpus": []}, "folder": "."}
