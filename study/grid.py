@@ -285,7 +285,8 @@ class Driver:
             stored.unlink()
         if step.kind == "parser" and Path(self.path(step.product)).exists():
             return self.collect(step, Path(folder), 0)
-        log, slot, start = Path(f"{folder}.log"), self.slots.get(), time.monotonic()
+        log, errors = Path(f"{folder}.log"), Path(f"{folder}.errors.log")
+        slot, start = self.slots.get(), time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
         environment |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -294,7 +295,10 @@ class Driver:
         else:
             environment["OMP_NUM_THREADS"] = "1"
         try:
-            with log.open("ab") as stream:
+            # Errors go to a file of their own: what a step prints may reach one shared file after
+            # its error, because output is buffered and errors are not.
+            with log.open("ab") as stream, errors.open("ab") as error_stream:
+                begin = error_stream.tell()
                 with self.lock:
                     if self.stopped:
                         raise RuntimeError("stopped")
@@ -303,7 +307,7 @@ class Driver:
                         self.command(step),
                         stdin=subprocess.DEVNULL,
                         stdout=stream,
-                        stderr=stream,
+                        stderr=error_stream,
                         env=environment,
                         pass_fds=[self.lock_file],
                     )
@@ -313,8 +317,9 @@ class Driver:
         finally:
             self.slots.put(slot)
         if code:
-            lines = re.split(r"[\r\n]+", log.read_text(errors="replace").strip())
-            raise RuntimeError(f"exit code {code}: {lines[-1].strip()} (all of it: {log})")
+            told = errors.read_bytes()[begin:].decode(errors="replace").strip()
+            last = re.split(r"[\r\n]+", told)[-1].strip() or "it gave no reason"
+            raise RuntimeError(f"exit code {code}: {last} (all of it: {errors}, {log})")
         if step.kind == "parsing":
             return {"seconds": time.monotonic() - start}
         return self.collect(step, Path(folder), time.monotonic() - start)

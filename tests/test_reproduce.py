@@ -176,7 +176,9 @@ def test_another_argument_runs_again_what_it_touches():
     assert sorted(again) == ["mlm-trans_inv-42", *(f"mlm-trans_inv-42-{t}" for t in ("ner", "pos"))]
 
 
-def test_a_failed_cell_stops_no_other(capsys):
+def test_a_failed_cell_stops_no_other(capsys, monkeypatch):
+    # As on an ordinary machine: a step's output is buffered, and comes after its errors.
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     Path("broken").write_text("mlm-trans_inv-42")
     grid = ["--objectives", "mlm", "xlm", "--languages", "trans_inv", "--tasks", "pos"]
     with pytest.raises(SystemExit) as stopped:
@@ -291,7 +293,7 @@ def results(bz: dict[str, float], seeds: int = 3) -> list[dict]:
     found = []
     for objective, language in product(OBJECTIVES, ("trans_inv", "trans", "trans_syn-fr")):
         for seed in range(seeds if language == "trans_inv" else 1):
-            place = OBJECTIVES.index(objective)
+            place = [*OBJECTIVES].index(objective)
             p1 = 32.0 * place if language == "trans_inv" else 97.0 + place
             common = {"objective": objective, "language": language, "dictionary_fraction": 1.0}
             common |= {"alignment_p1": p1, "seconds": 60.0, "machine": {"gpus": []}, "folder": "."}
