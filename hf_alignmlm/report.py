@@ -12,7 +12,7 @@ import argparse
 import csv
 import io
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,23 +46,6 @@ LINES = ("-", "--", ":", "-.")
 BOOTSTRAP_SAMPLES = 10_000
 
 
-# The paper's cells: objective, language, then BS, BZ and gap of XNLI, NER and POS, and P@1.
-_PAPER = """
-mlm      trans      76.4 74.9  -1.5 80.6 78.0  -2.6 95.0 94.6  -0.4 90.0
-mlm      trans_inv  73.9 56.7 -17.2 79.2 35.9 -43.3 95.0 56.5 -38.5  0.3
-mlm      trans_syn  73.5 69.0  -4.5 71.3 52.3 -19.0 93.6 91.6  -2.0 57.3
-xlm      trans      77.3 77.5   0.2 80.8 79.7  -1.1 95.0 94.8  -0.2 97.7
-xlm      trans_inv  75.4 67.2  -8.2 80.0 60.7 -19.4 95.0 61.8 -33.2 85.6
-xlm      trans_syn  76.1 74.1  -1.9 71.5 59.6 -11.9 93.7 92.7  -0.9 98.6
-dict-mlm trans      77.0 75.9  -1.1 79.3 78.3  -1.1 95.1 94.8  -0.3 95.7
-dict-mlm trans_inv  74.5 65.3  -9.2 79.1 59.8 -19.3 95.0 76.0 -19.0 64.2
-dict-mlm trans_syn  74.3 72.2  -2.2 71.4 57.6 -13.8 93.6 92.6  -1.0 93.7
-align-mlm trans     75.1 75.5   0.5 79.4 78.6  -0.8 94.9 94.8  -0.1 98.4
-align-mlm trans_inv 75.5 68.8  -6.7 80.0 64.5 -15.5 95.0 92.0  -3.0 95.2
-align-mlm trans_syn 74.7 71.1  -3.6 71.3 58.3 -13.1 93.7 92.9  -0.8 98.2
-"""
-
-
 DICT_MLM_NOTE = (
     "Perplexity is that of the objective's own task: dict-mlm sees the translation of some of the "
     "words that it is to predict, so its own is lower and not to be compared with the others'.\n"
@@ -85,19 +68,6 @@ class Cell:
     def key(self) -> tuple[str, str, str]:
         """What a cell is looked up by."""
         return self.objective, self.language, self.task
-
-
-def paper_cells() -> dict[tuple[str, str, str], Cell]:
-    """The paper's 36 cells as printed; its one syntax language is named `trans_syn`."""
-    cells = {}
-    for line in _PAPER.split("\n")[1:-1]:
-        objective, language, *numbers = line.split()
-        values = list(map(float, numbers))
-        for place, task in enumerate(("nli", "ner", "pos")):
-            bs, bz, gap = values[3 * place : 3 * place + 3]
-            cell = Cell(objective, language, task, [bs], [bz], [gap], [values[9]])
-            cells[cell.key] = cell
-    return cells
 
 
 def read_results(folder: str | Path) -> list[dict[str, Any]]:
@@ -216,31 +186,27 @@ def _ordered(cells: Iterable[Cell]) -> list[Cell]:
     )
 
 
-def _paper_twin(cell: Cell, paper: dict[tuple[str, str, str], Cell]) -> Cell | None:
-    language = "trans_syn" if cell.language.startswith("trans_syn-") else cell.language
-    return paper.get((cell.objective, language, cell.task))
-
-
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A GitHub table; all columns but the first are numbers."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def transfer_table(cells: Iterable[Cell]) -> str:
-    """Objective × language × task, ours and the paper's beside it."""
-    paper = paper_cells()
+# Reference numbers of a cell, by the names of the columns that show them.
+Beside = Mapping[tuple[str, str, str], Mapping[str, float]]
+
+
+def transfer_table(cells: Iterable[Cell], beside: Beside | None = None) -> str:
+    """Objective × language × task; `beside` has further columns, such as another study's."""
+    further = list(dict.fromkeys(name for row in (beside or {}).values() for name in row))
     rows = []
     for c in _ordered(cells):
-        twin = _paper_twin(c, paper)
-        theirs = [
-            f"{getattr(twin, n)[0]:.1f}" if twin else "–" for n in ("bs", "bz", "gap", "alignment")
-        ]
+        theirs = (beside or {}).get(c.key, {})
+        shown = [f"{theirs[name]:.1f}" if name in theirs else "–" for name in further]
         ours = [_mean(c.bs), _mean(c.bz), _mean(c.gap), _mean(c.alignment)]
-        rows.append([TASK_NAMES[c.task], c.language, c.objective, *ours, str(len(c.bz)), *theirs])
-    measures = ["BS", "BZ", "gap", "P@1"]
-    header = ["task", "language", "objective", *measures, "seeds"]
-    return markdown_table([*header, *(f"paper {name}" for name in measures)], rows)
+        rows.append([TASK_NAMES[c.task], c.language, c.objective, *ours, str(len(c.bz)), *shown])
+    header = ["task", "language", "objective", "BS", "BZ", "gap", "P@1", "seeds"]
+    return markdown_table([*header, *further], rows)
 
 
 def pretraining_table(results: Iterable[dict[str, Any]]) -> str:
@@ -276,7 +242,8 @@ def pretraining_table(results: Iterable[dict[str, Any]]) -> str:
     return markdown_table(header, rows)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, bbox_inches="tight")
     write_bytes(path, buffer.getvalue())
@@ -311,7 +278,7 @@ def plot_transfer(cells: Sequence[Cell], path: Path) -> None:
     handles += [Patch(color="#444444", label="BZ: zero-shot")]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     figure.subplots_adjust(bottom=0.2)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_alignment(cells: Sequence[Cell], path: Path) -> None:
@@ -347,7 +314,7 @@ def plot_alignment(cells: Sequence[Cell], path: Path) -> None:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     figure.subplots_adjust(bottom=0.26, wspace=0.28)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_losses(results: Iterable[dict[str, Any]], path: Path) -> None:
@@ -381,7 +348,7 @@ def plot_losses(results: Iterable[dict[str, Any]], path: Path) -> None:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     figure.subplots_adjust(bottom=0.32, wspace=0.25)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def report(folder: str | Path, output_dir: str | Path) -> str:
@@ -396,7 +363,9 @@ def report(folder: str | Path, output_dir: str | Path) -> str:
     return text
 
 
-def sections(results: Sequence[dict[str, Any]], output: Path) -> list[str]:
+def sections(
+    results: Sequence[dict[str, Any]], output: Path, beside: Beside | None = None
+) -> list[str]:
     """The report's paragraphs, on pre-training and on transfer; figures and the CSV to `output`."""
     cells = cells_of(results)
     parts = []
@@ -410,7 +379,7 @@ def sections(results: Sequence[dict[str, Any]], output: Path) -> list[str]:
         ]
     if cells:
         ordered = _ordered(cells.values())
-        parts += ["## Transfer\n", transfer_table(ordered)]
+        parts += ["## Transfer\n", transfer_table(ordered, beside)]
         parts += [
             "BS: fine-tuned and tested on the derived language; BZ: fine-tuned on the original; "
             "gap = BZ − BS, 0 is perfect transfer; mean ± standard deviation over seeds.\n"
@@ -422,26 +391,25 @@ def sections(results: Sequence[dict[str, Any]], output: Path) -> list[str]:
         if any(cell.alignment and cell.gap for cell in ordered):
             plot_alignment(ordered, output / "alignment_vs_transfer.png")
             parts += ["\n![alignment and transfer](alignment_vs_transfer.png)\n"]
-        _write_csv(ordered, output / "transfer.csv")
+        _write_csv(ordered, output / "transfer.csv", beside or {})
     return parts
 
 
-def _write_csv(cells: Sequence[Cell], path: Path) -> None:
+def _write_csv(cells: Sequence[Cell], path: Path, beside: Beside) -> None:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     measures = ("bs", "bz", "gap", "alignment")
-    names = [name for m in measures for name in (m, f"{m}_sd", f"paper_{m}")]
-    writer.writerow(["objective", "language", "task", "seeds", *names])
-    paper = paper_cells()
+    further = list(dict.fromkeys(name for row in beside.values() for name in row))
+    names = [name for m in measures for name in (m, f"{m}_sd")]
+    writer.writerow(["objective", "language", "task", "seeds", *names, *further])
     for cell in cells:
-        twin = _paper_twin(cell, paper)
         row: list[Any] = [*cell.key, len(cell.bz)]
         for measure in measures:
             values = getattr(cell, measure)
             row.append(statistics.fmean(values) if values else "")
             row.append(statistics.stdev(values) if len(values) > 1 else "")
-            row.append(getattr(twin, measure)[0] if twin else "")
-        writer.writerow(row)
+        theirs = beside.get(cell.key, {})
+        writer.writerow([*row, *(theirs.get(name, "") for name in further)])
     write_text(path, buffer.getvalue())
 
 
