@@ -1,9 +1,7 @@
-"""Training beside stock: `python -m benchmarks.training PART FOLDER …` prints figures as JSON."""
+"""Training beside stock: `python -m benchmarks.training PART --text TEXT …` prints JSON."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -11,18 +9,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import BATCH, ON_CPU, Side, peak_mib, quiet
-from hf_alignmlm.data.dictionary import BilingualDictionary
-from hf_alignmlm.models import kernels as modeling
-from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from benchmarks.common import BATCH, ON_CPU, Side, command_line, peak_mib
+from hf_alignmlm import AlignedBertConfig, BertForAlignedMaskedLM, BilingualDictionary
+from hf_alignmlm.models.kernels import PLAIN_ATTENTION
 from hf_alignmlm.sizes import SIZES, flops_per_token, matmul_rate
 
 DEVICE = torch.device("cpu" if ON_CPU else "cuda")
 SIDES = ("stock", "mlm", "xlm", "dict-mlm", "align-mlm")
 
 
-def throughput(text: Path, size: str, rounds: int, steps: int, compiled: bool) -> dict[str, Any]:
+def throughput(
+    text: Path, size: str = "mini", rounds: int = 3, steps: int = 6, compiled: bool = False
+) -> dict[str, Any]:
     """Tokens per second of all sides, in turn; ratios are medians of each round's."""
     # The library compiles all or nothing in a process.
     names = ["stock compiled", "align-mlm compiled"] if compiled else list(SIDES)
@@ -39,7 +37,7 @@ def throughput(text: Path, size: str, rounds: int, steps: int, compiled: bool) -
     def ratio(name: str, base: str) -> float:
         return statistics.median(a / b for a, b in zip(rates[name], rates[base], strict=True))
 
-    medians = {name: statistics.median(found) for name, found in rates.items()}
+    medians = {name: statistics.median(measured) for name, measured in rates.items()}
     return {
         "tokens_per_second": medians,
         "rounds": rates,
@@ -53,15 +51,15 @@ def throughput(text: Path, size: str, rounds: int, steps: int, compiled: bool) -
     }
 
 
-def memory(text: Path, size: str, name: str) -> dict[str, float]:
+def memory(text: Path, size: str = "mini", side: str = "align-mlm") -> dict[str, float]:
     """Peak MiB of this process after three steps, and before the model was made."""
     before = peak_mib()
-    Side(name, size, text, steps=3).trainer.train()
+    Side(side, size, text, steps=3).trainer.train()
     peak = peak_mib() if ON_CPU else torch.cuda.max_memory_allocated() / 2**20
     return {"before_mib": before, "peak_mib": peak}
 
 
-def growth(steps: int) -> dict[str, dict[str, float]]:
+def growth(steps: int = 6) -> dict[str, dict[str, float]]:
     """Milliseconds of a step of `mini`'s layers, by vocabulary 2V and share of the dictionary."""
 
     def step(vocabulary: int, share: float) -> float:
@@ -69,7 +67,7 @@ def growth(steps: int) -> dict[str, dict[str, float]]:
         half = vocabulary // 2
         model = BertForAlignedMaskedLM(AlignedBertConfig(**shape)).train()
         model.to(DEVICE)
-        model.set_attn_implementation(modeling.PLAIN_ATTENTION if ON_CPU else "sdpa")
+        model.set_attn_implementation(PLAIN_ATTENTION if ON_CPU else "sdpa")
         pairs = [((i,), (i + half,)) for i in range(5, 5 + int(share * (half - 5)))]
         model.set_dictionary(BilingualDictionary(tuple(pairs)))
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -93,9 +91,14 @@ def growth(steps: int) -> dict[str, dict[str, float]]:
     }
 
 
-def losses(text: Path, size: str, steps: int, bf16: bool, moved: bool) -> list[float]:
-    """The loss of each step of align-mlm; run in a checkout of another version to compare."""
-    side = Side("align-mlm", size, text, steps=steps, bf16=bf16, log=True)
+def losses(
+    text: Path, size: str = "mini", steps: int = 6, fp32: bool = False, moved: bool = False
+) -> list[float]:
+    """The loss of each step of align-mlm; another version's checkout takes the same options.
+
+    `moved` changes the initial weights by 1e-6, to show what rounding alone does.
+    """
+    side = Side("align-mlm", size, text, steps=steps, fp32=fp32, log=True)
     if moved:
         # By less than bf16 can tell: what differs after that, differs by rounding.
         with torch.no_grad():
@@ -106,24 +109,4 @@ def losses(text: Path, size: str, steps: int, bf16: bool, moved: bool) -> list[f
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["throughput", "memory", "growth", "losses"])
-    parser.add_argument("--text", type=Path)
-    parser.add_argument("--size", default="mini")
-    parser.add_argument("--side", default="align-mlm")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--compiled", action="store_true")
-    parser.add_argument("--fp32", action="store_true")
-    parser.add_argument("--moved", action="store_true", help="weights moved by 1e-6")
-    args = parser.parse_args()
-    quiet()
-    result: Any = {
-        "throughput": lambda: throughput(
-            args.text, args.size, args.rounds, args.steps, args.compiled
-        ),
-        "memory": lambda: memory(args.text, args.size, args.side),
-        "growth": lambda: growth(args.steps),
-        "losses": lambda: losses(args.text, args.size, args.steps, not args.fp32, args.moved),
-    }[args.part]()
-    print(json.dumps(result))
+    command_line(throughput, memory, growth, losses)

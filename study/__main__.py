@@ -34,7 +34,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--tasks", nargs="+", choices=TASKS, default=TASKS)
     seeds = f"of pre-training; all for {MAIN}, else the first"
     add("--seeds", nargs="+", type=int, help=seeds)
-    add("--dictionary_fractions", nargs="+", type=float)
+    add("--dictionary_fractions", nargs="+", type=float, help="shares of the pairs, 0 to 1")
     kinds = f"further options of the steps of a kind: {', '.join(KINDS)}"
     override = {"nargs": 2, "action": "append", "default": [], "metavar": ("KIND", "OPTIONS")}
     add("--override", help=kinds, **override)
@@ -44,8 +44,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     preset = PRESETS[options.preset]
     options.output_dir = options.output_dir or f"runs/{options.preset}"
     options.results_dir = options.results_dir or f"docs/reproduction/{options.preset}"
-    options.seeds = options.seeds or list(preset.seeds)
-    options.dictionary_fractions = options.dictionary_fractions or list(preset.dictionary_fractions)
+    options.seeds = options.seeds or preset["seeds"]
+    options.dictionary_fractions = options.dictionary_fractions or preset["dictionary_fractions"]
     options.override = dict(options.override)
     if unknown := options.override.keys() - set(KINDS):
         parser.error(f"--override {', '.join(unknown)}: known kinds are {', '.join(KINDS)}")

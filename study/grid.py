@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hf_alignmlm.runs import RESULTS_FILE
@@ -16,59 +18,7 @@ KINDS = ("parser", "parsing", "pretraining", *TASKS)
 LANGUAGES = ("trans_inv", "trans", "trans_syn-fr")
 MAIN = LANGUAGES[0]
 CURVE_OBJECTIVE, CURVE_TASK = "align-mlm", "pos"
-
-
-def _files(pattern: str, *names: str) -> str:
-    splits = ("train", "validation", "test")
-    pairs = zip(splits, names or splits, strict=True)
-    return " ".join(f"--{s}_file {{data}}/{pattern.replace('*', name)}" for s, name in pairs)
-
-
-_EWT = _files("ud/en_ewt-ud-*.conllu.gz", "train", "dev", "test")
-_WIKIANN, _SICK = _files("wikiann/*.jsonl.gz"), _files("sick/*.jsonl.gz")
-_BOOKS = ("{data}/books/train.txt.gz", "{data}/books/validation.txt.gz")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """One recipe for all objectives: the options of each kind of step, and the default grid."""
-
-    options: dict[str, str]
-    seeds: tuple[int, ...] = (42,)
-    dictionary_fractions: tuple[float, ...] = (1.0, 0.5, 0.25, 0.05)
-    # Files without trees: a language that needs trees has them parsed first.
-    unparsed: tuple[str, ...] = ()
-
-
-PRESETS = {
-    "quick": Preset(
-        {"pretraining": "--size mini --max_steps 400 --bf16"} | dict.fromkeys(TASKS, "--bf16")
-    ),
-    "mini": Preset(
-        {
-            "pretraining": "--size mini --max_steps 7000 --bf16 "
-            f"--train_file {_BOOKS[0]} {{data}}/ud/en_ewt-ud-train.conllu.gz "
-            f"--validation_file {_BOOKS[1]}",
-            # Chosen on development sets (docs/recipe.md); POS and NLI have the size's defaults.
-            "pos": f"--bf16 {_EWT}",
-            "ner": f"--bf16 --learning_rate 5e-4 --num_train_epochs 4 {_WIKIANN}",
-            "nli": f"--bf16 {_SICK}",
-        },
-        seeds=(42, 43, 44),
-        unparsed=(*_BOOKS, *f"{_WIKIANN} {_SICK}".split()[1::2]),
-    ),
-    # The paper's scale and tasks; the text to pre-train on comes by --override.
-    "paper": Preset(
-        {
-            "pretraining": "--size paper --bf16",
-            "pos": "--bf16 --dataset_name universal-dependencies/universal_dependencies "
-            "--dataset_config_name en_ewt",
-            "ner": "--bf16 --dataset_name unimelb-nlp/wikiann --dataset_config_name en",
-            "nli": "--bf16 --dataset_name facebook/xnli --dataset_config_name en "
-            "--num_train_epochs 5",
-        }
-    ),
-}
+PRESETS = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -84,8 +34,7 @@ class Step:
     command: tuple[str, ...]
     product: str
     needs: tuple[Step, ...] = ()
-    # Objective, language and task.
-    cell: tuple[str, str, str] | None = None
+    cell: tuple[str, str, str] | None = None  # objective, language, task
     dictionary_fraction: float = 1.0
     command_of_0_1: tuple[str, ...] = ()
 
@@ -94,20 +43,15 @@ class Step:
         """All steps that lead to this one's product, in order, itself last."""
         return [*dict.fromkeys(step for need in self.needs for step in need.chain), self]
 
-    @property
-    def commands(self) -> list[list[str]]:
-        """The commands of all these steps: what is recorded with a result."""
-        return [list(step.command) for step in self.chain]
-
     def made(self, recorded: list[list[str]]) -> bool:
-        """Whether a result with these recorded commands is this step's."""
+        """Whether a result with these commands, one for each step of the chain, is this step's."""
         return len(recorded) == len(self.chain) and all(
             tuple(command) in (step.command, step.command_of_0_1)
             for command, step in zip(recorded, self.chain, strict=True)
         )
 
 
-class _Plan:
+class Plan:
     """Gathers the steps of a grid, each once, in the order in which they are asked for."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -117,14 +61,15 @@ class _Plan:
     def words(self, kind: str) -> list[str]:
         """The preset's options of a kind of step, then the user's, which win."""
         given = self.options.override.get(kind, "")
-        return shlex.split(f"{self.preset.options.get(kind, '')} {given}")
+        return shlex.split(f"{self.preset['options'].get(kind, '')} {given}")
 
     def add(self, name: str, kind: str, command: list[str], *args: Any, **more: Any) -> Step:
         return self.steps.setdefault(name, Step(name, kind, tuple(command), *args, **more))
 
     def parsed(self, path: str) -> Step:
         """The step that gives a file trees, after the one that trains the parser."""
-        train = [*f"{_EWT} --output_dir {{output}}/parser".split(), *self.words("parser")]
+        files, given = shlex.split(self.preset["options"]["parser"]), self.words("parser")
+        train = [*files, "--output_dir", "{output}/parser", *given[len(files) :]]
         parser = self.add(
             *("parser", "parser", ["study.parser", *train], "{output}/parser/parser.json"),
             command_of_0_1=("hf_alignmlm.parsing", "train", *train),
@@ -142,11 +87,9 @@ class _Plan:
         self, name: str, kind: str, head: str, language: str, *needs: Step, **more: Any
     ) -> Step:
         """A training run; in a language that needs trees, on the parsed files."""
-        words = self.words(kind)
-        trees = {
-            w: self.parsed(w) for w in words if "syn-" in language and w in self.preset.unparsed
-        }
-        words = [trees[w].product if w in trees else w for w in words]
+        unparsed = self.preset["unparsed"] if "syn-" in language else ()
+        trees = {word: self.parsed(word) for word in self.words(kind) if word in unparsed}
+        words = [trees[w].product if w in trees else w for w in self.words(kind)]
         folder = "{output}/" + name
         product = f"{folder}/{'model.safetensors' if kind == 'pretraining' else RESULTS_FILE}"
         command = [*head.split(), *words, "--output_dir", folder]
@@ -170,7 +113,7 @@ class _Plan:
 
 def plan(options: argparse.Namespace) -> list[Step]:
     """All steps of the grid, the most telling first: first seeds, more seeds, dictionary curve."""
-    grid = _Plan(options)
+    grid = Plan(options)
     for language in sorted(options.languages, key=lambda name: [*LANGUAGES, name].index(name)):
         for objective in options.objectives:
             grid.cell(objective, language, options.seeds[0])

@@ -204,7 +204,7 @@ def test_a_stopped_driver_ends_its_steps_and_goes_on_later(capsys):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=stop).start()
+    threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(SystemExit) as stopped:
         run(*SMALL)
     assert stopped.value.code == 130
