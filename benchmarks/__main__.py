@@ -22,36 +22,6 @@ from hf_alignmlm.files import read_json, write_json
 RESULTS = ROOT / "benchmarks" / "results"
 # Steps of a round, by size.
 STEPS = {"mini": 20, "paper": 5}
-# What must be reached: the figure's name, its bound, and where it stands: file and keys.
-TARGETS: tuple[tuple[str, str, float, str], ...] = (
-    *(
-        (f"throughput at {size}, align-mlm against stock", "at least", target, place)
-        for size, target in (("paper", 2.7), ("mini", 2.4))
-        for place in [f"throughput/{size}/against_stock/align-mlm"]
-    ),
-    *(
-        (f"throughput at {size}, align-mlm against our mlm", "at least", 0.95, place)
-        for size in STEPS
-        for place in [f"throughput/{size}/align_mlm_against_mlm"]
-    ),
-    (
-        *("share of the matrix rate at paper, percent", "at least", 27),
-        "throughput/paper/share_of_matrix_rate/align-mlm",
-    ),
-    *(
-        (f"padding at {size}, percent", "at most", 2, f"throughput/{size}/padding_percent")
-        for size in STEPS
-    ),
-    ("peak memory at paper, align-mlm against stock", "at most", 0.6, "memory/against_stock"),
-    ("deriving and tokenizing, against the plain way", "at least", 10, "rates/against_plain"),
-    ("metric at 40,000 pairs, seconds", "at most", 20, "alignment/seconds"),
-    ("metric at 40,000 pairs, MiB beyond embeddings", "at most", 1024, "alignment/extra_mib"),
-    *(
-        (f"same losses over 200 steps, {kind}, mean relative difference", "at most", most, place)
-        for kind, most in (("fp32", 1e-5), ("bf16", 2**-8))
-        for place in [f"losses/now {kind}/mean"]
-    ),
-)
 
 
 def measure(part: str, text: Path, args: argparse.Namespace) -> Any:
@@ -71,9 +41,9 @@ def measure(part: str, text: Path, args: argparse.Namespace) -> Any:
         return {"peak_mib": peak, "against_stock": peak["align-mlm"] / peak["stock"]}
     if part == "losses":
         return losses(train, args.before)
-    others = {"growth": ("benchmarks.training", part, "--steps", 12)}
-    others["alignment"] = ("benchmarks.alignment", part)
-    return apart(*others.get(part, ("benchmarks.data", part, "--text", text)))
+    if part == "growth":
+        return apart("benchmarks.training", part, "--steps", 12)
+    return apart("benchmarks.data", part, *([] if part == "alignment" else ["--text", text]))
 
 
 def losses(command: tuple[Any, ...], before: Path) -> dict[str, Any]:
@@ -96,9 +66,9 @@ def losses(command: tuple[Any, ...], before: Path) -> dict[str, Any]:
 
 
 def summary() -> list[dict[str, Any]]:
-    """A row for each figure that must be reached, of what has been measured."""
+    """A row for each figure that must be reached (targets.json), of what has been measured."""
     rows = []
-    for name, bound, target, place in TARGETS:
+    for name, bound, target, place in read_json(RESULTS.parent / "targets.json"):
         part, *keys = place.split("/")
         path = RESULTS / f"{part}.json"
         if path.exists():

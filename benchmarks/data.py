@@ -1,9 +1,10 @@
-"""Preparing text: `python -m benchmarks.data PART --text TEXT …` prints JSON."""
+"""Text, scripts and metric: `python -m benchmarks.data PART --text TEXT …` prints JSON."""
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -11,9 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import sentencex
+import torch
 from datasets import Dataset, disable_caching, load_from_disk
 
-from benchmarks.common import ON_CPU, ROOT, bilingual_tokenizer, command_line, first_lines
+from benchmarks.common import ON_CPU, ROOT, bilingual_tokenizer, command_line, first_lines, peak_mib
+from hf_alignmlm import alignment_scores
 from hf_alignmlm.data.encoding import tokenize_corpus
 from hf_alignmlm.data.packing import pack
 
@@ -55,8 +59,6 @@ def rates(text: Path, megabytes: float = 70, processes: int = CORES) -> dict[str
 
     The plain way gets lines of one sentence, as ours makes them, and a tenth of the text.
     """
-    import sentencex
-
     disable_caching()
     tokenizer, language = bilingual_tokenizer("mini", text)
     lines = first_lines(text, megabytes)
@@ -140,5 +142,26 @@ def finetuning(text: Path) -> dict[str, float]:
     return speeds
 
 
+def alignment(pairs: int = 40_000, dim: int = 512, repeats: int = 3) -> dict[str, float]:
+    """Median seconds, and peak MiB of this process beyond the inputs."""
+    generator = torch.Generator().manual_seed(0)
+    original = torch.randn(pairs, dim, generator=generator)
+    derived = torch.randn(pairs, dim, generator=generator).mul_(2).add_(original)
+    index = torch.arange(pairs)
+    before, seconds, scores = peak_mib(), [], {}
+    for _ in range(repeats):
+        start = time.perf_counter()
+        scores = alignment_scores(original, derived, index[:, None].expand(-1, 2), index % 2 == 0)
+        seconds.append(time.perf_counter() - start)
+    return {
+        "pairs": pairs,
+        "dim": dim,
+        "threads": torch.get_num_threads(),
+        "seconds": round(statistics.median(seconds), 2),
+        "extra_mib": round(peak_mib() - before, 1),
+        "p1": scores["p1"],
+    }
+
+
 if __name__ == "__main__":
-    command_line(rates, first_step, finetuning)
+    command_line(rates, first_step, finetuning, alignment)
