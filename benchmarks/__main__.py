@@ -1,7 +1,6 @@
 """`python -m benchmarks`: all measurements, into benchmarks/results, and the table of what is met.
 
-    python -m benchmarks [--train_file corpus.txt] [--parts throughput data …] [--compiled]
-        [--before CHECKOUT]
+    python -m benchmarks [--train_file corpus.txt] [--parts throughput rates …] [--before CHECKOUT]
 
 On made-up text by default. `--before` compares the losses with another version's checkout.
 """
@@ -28,21 +27,13 @@ def measure(part: str, text: Path, args: argparse.Namespace) -> Any:
     """The figures of a part, each measurement in a process of its own."""
     train = ("benchmarks.training", part, "--text", text)
     if part == "throughput":
-        cases = [
-            (size, more) for more in ([], ["--compiled"])[: 1 + args.compiled] for size in STEPS
-        ]
-        return {
-            " ".join([size, *more]): apart(*train, "--size", size, "--steps", STEPS[size], *more)
-            for size, more in cases
-        }
+        return {s: apart(*train, "--size", s, "--steps", steps) for s, steps in STEPS.items()}
     if part == "memory":
         sides = ("stock", "mlm", "align-mlm")
         peak = {s: apart(*train, "--size", "paper", "--side", s)["peak_mib"] for s in sides}
         return {"peak_mib": peak, "against_stock": peak["align-mlm"] / peak["stock"]}
     if part == "losses":
         return losses(train, args.before)
-    if part == "growth":
-        return apart("benchmarks.training", part, "--steps", 12)
     return apart("benchmarks.data", part, *([] if part == "alignment" else ["--text", text]))
 
 
@@ -81,18 +72,14 @@ def summary() -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure the parts, write them, and print the table."""
-    parts = ["throughput", "memory", "growth", "rates", "first_step", "alignment", "finetuning"]
+    parts = ["throughput", "memory", "rates", "first_step", "alignment", "finetuning"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train_file", type=Path, help="real text instead of a made-up one")
     parser.add_argument("--parts", nargs="+", choices=[*parts, "losses"], default=parts)
-    parser.add_argument("--compiled", action="store_true", help="compiled sides, minutes more")
     parser.add_argument("--before", type=Path, help="checkout of another version, for `losses`")
     args = parser.parse_args()
     if args.before:
         args.parts = [*dict.fromkeys([*args.parts, "losses"])]
-    if args.compiled and not machine()["compiler"]:
-        print("There is no C++ compiler for torch.compile: the compiled sides are left out")
-        args.compiled = False
     RESULTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"

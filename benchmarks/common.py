@@ -31,12 +31,10 @@ from transformers.utils import logging
 
 from hf_alignmlm import SyntheticLanguage, double_tokenizer, train_tokenizer
 from hf_alignmlm.arguments import versions
-from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.pretraining.inputs import load, pack, tokenize
 from hf_alignmlm.pretraining.options import Run, check
 from hf_alignmlm.pretraining.verbs import build, build_model
 from hf_alignmlm.sizes import SIZES
-from hf_alignmlm.trainer import has_compiler
 
 ROOT = Path(__file__).parent.parent
 BATCH = {"mini": 32, "paper": 4}
@@ -45,7 +43,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 # What stock is trained with too.
 SHARED_OPTIONS = (
     *("output_dir", "per_device_train_batch_size", "max_steps", "learning_rate", "adam_beta2"),
-    *("weight_decay", "bf16", "use_cpu", "torch_compile", "logging_steps", "disable_tqdm"),
+    *("weight_decay", "bf16", "use_cpu", "logging_steps", "disable_tqdm"),
 )
 
 
@@ -60,7 +58,6 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 2),
         "gpu": None if ON_CPU else torch.cuda.get_device_name(),
-        "compiler": has_compiler(),
         **versions(),
     }
 
@@ -129,16 +126,9 @@ def tokenizer_folder(size: str, text: Path) -> Path:
     folder = text.parent / f"tokenizer-{size}"
     if not folder.exists():
         tokenizer = train_tokenizer(first_lines(text, 30), SIZES[size].vocab_size)
-        language = SyntheticLanguage.from_name("trans_inv")
-        for part in double_tokenizer(tokenizer, language):
+        for part in double_tokenizer(tokenizer, SyntheticLanguage.from_name("trans_inv")):
             part.save_pretrained(folder)
     return folder
-
-
-def bilingual_tokenizer(size: str, text: Path) -> tuple[Any, SyntheticLanguage]:
-    """That tokenizer, and its language."""
-    folder = tokenizer_folder(size, text)
-    return load_tokenizer(str(folder)), SyntheticLanguage.from_pretrained(folder)
 
 
 class StepTimer(TrainerCallback):
@@ -154,9 +144,7 @@ class StepTimer(TrainerCallback):
         self.times.append(time.perf_counter())
 
 
-def asked_run(
-    objective: str, size: str, text: Path, *, steps: int, fp32: bool, compiled: bool, log: bool
-) -> Run:
+def asked_run(objective: str, size: str, text: Path, steps: int, fp32: bool, log: bool) -> Run:
     """What run_pretraining.py is asked for, as its check gives it: the size's recipe, no dropout.
 
     Trained on the first 1.2 MB. Neither warm-up nor evaluation, which would not be measured.
@@ -177,8 +165,7 @@ def asked_run(
         "warmup_steps": 0,
         "logging_steps": 1 if log else steps,
         **{"seed": 0, "data_seed": 42, "bf16": not fp32, "use_cpu": ON_CPU},
-        **{"torch_compile": compiled, "disable_tqdm": True},
-        **{"save_strategy": "no", "eval_strategy": "no", "report_to": "none"},
+        **{"save_strategy": "no", "eval_strategy": "no", "report_to": "none", "disable_tqdm": True},
     }
     if objective == "stock":
         options["isolate_sentences"] = False
@@ -207,7 +194,7 @@ def stock_trainer(run: Run, packed: Any) -> Trainer:
 
 
 class Side:
-    """A trainer to be measured; `name` is `stock`, `stock compiled`, an objective or `… compiled`.
+    """A trainer to be measured; `name` is `stock` or an objective.
 
     All have one text, model shape, batch, optimizer and precision. In stock's rows sentences run
     on, and it works out all logits; ours is what run_pretraining.py sets up.
@@ -216,11 +203,9 @@ class Side:
     def __init__(
         self, name: str, size: str, text: Path, *, steps: int, fp32: bool = False, log: bool = False
     ) -> None:
-        objective, _, compiled = name.partition(" ")
-        options: dict[str, Any] = {"steps": steps, "fp32": fp32, "compiled": bool(compiled)}
-        run = asked_run(objective, size, text, **options, log=log)
+        run = asked_run(name, size, text, steps, fp32, log)
         train_set, evaluation = pack(run, tokenize(run, load(run)))
-        if objective == "stock":
+        if name == "stock":
             self.trainer: Any = stock_trainer(run, train_set)
             self.padding = 0.0
         else:

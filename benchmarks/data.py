@@ -16,10 +16,11 @@ import sentencex
 import torch
 from datasets import Dataset, disable_caching, load_from_disk
 
-from benchmarks.common import ON_CPU, ROOT, bilingual_tokenizer, command_line, first_lines, peak_mib
-from hf_alignmlm import alignment_scores
+from benchmarks.common import ON_CPU, ROOT, command_line, first_lines, peak_mib, tokenizer_folder
+from hf_alignmlm import SyntheticLanguage, alignment_scores
 from hf_alignmlm.data.encoding import tokenize_corpus
 from hf_alignmlm.data.packing import pack
+from hf_alignmlm.data.tokenizer import load_tokenizer
 
 CORES = os.cpu_count() or 1
 
@@ -60,7 +61,8 @@ def rates(text: Path, megabytes: float = 70, processes: int = CORES) -> dict[str
     The plain way gets lines of one sentence, as ours makes them, and a tenth of the text.
     """
     disable_caching()
-    tokenizer, language = bilingual_tokenizer("mini", text)
+    folder = tokenizer_folder("mini", text)
+    tokenizer, language = load_tokenizer(str(folder)), SyntheticLanguage.from_pretrained(folder)
     lines = first_lines(text, megabytes)
     words = sum(len(line.split()) for line in lines)
     few = lines[: len(lines) // 10]
