@@ -23,6 +23,7 @@ from study.paper import beside
 from study.summary import EQUAL, Row, dictionary_curve, summary
 
 Results = Sequence[dict[str, Any]]
+MET = {True: "yes", False: "**no**"}
 
 
 def _plot_curve(points: Sequence[dict[str, Any]], path: Path) -> None:
@@ -53,17 +54,11 @@ def _value(value: Any) -> str:
 def _shown(rows: Sequence[Row]) -> list[str]:
     """The table of what was to be shown, and what stands behind its rows."""
     lines = [
-        [
-            r["name"],
-            r["target"],
-            _value(r["value"]),
-            "yes" if r["met"] else "**no**",
-            str(r["seeds"]),
-        ]
-        for r in rows
+        (row["name"], row["target"], _value(row["value"]), MET[row["met"]], str(row["seeds"]))
+        for row in rows
     ]
-    parts = ["## What was to be shown\n"]
-    parts.append(markdown_table(["figure", "target", "value", "met", "seeds"], lines))
+    header = ["figure", "target", "value", "met", "seeds"]
+    parts = ["## What was to be shown\n", markdown_table(header, lines)]
     for row in rows:
         if row.get("interval"):
             low, high = row["interval"]
