@@ -9,9 +9,10 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+import pandas
+from jinja2 import ChainableUndefined, Environment
 from matplotlib.figure import Figure
 
 from hf_alignmlm.files import write_json, write_text
@@ -20,10 +21,10 @@ from hf_alignmlm.report import cells_of, markdown_table, save_figure, sections
 from hf_alignmlm.sizes import SIZES
 from study.grid import CURVE_OBJECTIVE, MAIN, TASKS, Step
 from study.paper import beside
-from study.summary import EQUAL, Row, dictionary_curve, summary
+from study.summary import EQUAL, dictionary_curve, summary
 
 Results = Sequence[dict[str, Any]]
-MET = {True: "yes", False: "**no**"}
+TEMPLATE = Path(__file__).with_name("report.md.jinja")
 
 
 def _plot_curve(points: Sequence[dict[str, Any]], path: Path) -> None:
@@ -51,28 +52,11 @@ def _value(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _shown(rows: Sequence[Row]) -> list[str]:
-    """The table of what was to be shown, and what stands behind its rows."""
-    lines = [
-        (row["name"], row["target"], _value(row["value"]), MET[row["met"]], str(row["seeds"]))
-        for row in rows
-    ]
-    header = ["figure", "target", "value", "met", "seeds"]
-    parts = ["## What was to be shown\n", markdown_table(header, lines)]
-    for row in rows:
-        if row.get("interval"):
-            low, high = row["interval"]
-            parts.append(f"95 % interval of ρ: {low:.2f} to {high:.2f}.\n")
-        if row.get("detail"):
-            listed = "; ".join(f"{task} {text}" for task, text in row["detail"].items())
-            parts.append(
-                f"Gaps at {MAIN}, align-mlm's and the best of the others: {listed}. Statistically "
-                f"equal: Welch's t over pre-training seeds, p ≥ {EQUAL}.\n"
-            )
-    return parts
+def _listed(options: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}` {value}" for name, value in options.items())
 
 
-def _figures(results: Results, output: Path) -> list[str]:
+def _figures(results: Results, output: Path) -> str:
     """Tables and figures of transfer, pre-training and the dictionary curve."""
     whole = [r for r in results if r["dictionary_fraction"] == 1]
     parts = sections(whole, output, beside=beside(cells_of(whole)))
@@ -87,18 +71,7 @@ def _figures(results: Results, output: Path) -> list[str]:
         header = ["pairs seen", "P@1, seen", "P@1, held out", "BS", "BZ", "gap"]
         parts += [f"## Part of the dictionary: {CURVE_OBJECTIVE}, {MAIN}, POS, one seed\n"]
         parts += [markdown_table(header, rows), "![dictionary curve](dictionary_curve.png)\n"]
-    return parts
-
-
-def _missing(steps: Sequence[Step], results: Results, failed: dict[str, str]) -> list[str]:
-    """The cells that lack results, with the kinds of their steps, and why."""
-    names = {r["name"] for r in results}
-    missing: dict[str, list[str]] = {}
-    for step in (s for s in steps if s.kind != "parsing" and s.name not in names):
-        missing.setdefault(step.name.removesuffix(f"-{step.kind}"), []).append(step.kind)
-    cells = "; ".join(f"{cell} ({', '.join(kinds)})" for cell, kinds in missing.items())
-    reasons = (f"- {name}: {reason}" for name, reason in failed.items())
-    return [f"## Missing\n\n{cells or 'No step of the grid.'}\n", *reasons]
+    return "\n".join(parts).rstrip()
 
 
 def command_line(step: Step) -> str:
@@ -106,55 +79,19 @@ def command_line(step: Step) -> str:
     return " ".join(["python -m", *(word or "''" for word in step.command)])
 
 
-def _recipe(steps: Sequence[Step]) -> list[str]:
-    """One command of each kind of training, and the defaults that it leaves out."""
-    first = {step.kind: step for step in reversed(steps)}
-    shown = [command_line(first[kind]) for kind in ("pretraining", *TASKS) if kind in first]
-    words = list(first["pretraining"].command) if "pretraining" in first else []
-    size = SIZES[words[words.index("--size") + 1] if "--size" in words else "mini"]
-    model, training, finetuning = (
-        ", ".join(f"`{name}` {value}" for name, value in options.items())
-        for options in (size.model, size.training, size.finetuning)
-    )
-    return [
-        "\n## Recipe\n",
-        "One for all objectives; how it was chosen: docs/recipe.md. `{data}` and `{output}` stand "
-        "for the folders of data and runs; one command of each kind:\n",
-        "```\n" + "\n".join(shown) + "\n```\n",
-        "What these leave out is the size's default:\n",
-        f"- model: {model}; vocabulary {size.vocab_size:,} a language, sequences of "
-        f"{size.max_seq_length}",
-        f"- pre-training: {training}",
-        f"- fine-tuning: {finetuning}\n",
+def _costs(results: Results) -> pandas.DataFrame:
+    """What each kind of step costs: core-minutes of those that ran in one go, hours of all."""
+    rows = [
+        {
+            "kind": "parser" if "uas" in r else r.get("task", "pre-training"),
+            "cpu": r.get("cpu_minutes"),
+            "hours": r["seconds"] / 3600,
+        }
+        for r in results
     ]
-
-
-def _costs(results: Results) -> str:
-    """What a cell costs: core-minutes of the steps that ran in one go, and the hours of all."""
-    kinds: dict[str, list[dict[str, Any]]] = {}
-    for r in results:
-        kind = "parser" if "uas" in r else r["task"].upper() if "task" in r else "pre-training"
-        kinds.setdefault(kind, []).append(r)
-    rows, cell = [], 0.0
-    for kind, steps in kinds.items():
-        cpu = [r["cpu_minutes"] for r in steps if r.get("cpu_minutes")]
-        shown = [f"{fmean(cpu):.1f}", f"{max(cpu):.1f}"] if cpu else ["–", "–"]
-        cell += fmean(cpu) if cpu and kind != "parser" else 0
-        hours = sum(r["seconds"] for r in steps) / 3600
-        rows.append([kind, *shown, str(len(cpu)), str(len(steps)), f"{hours:.1f}"])
-    hours = sum(r["seconds"] for r in results) / 3600
-    rows.append(["a cell of all these", f"{cell:.1f}", "", "", str(len(results)), f"{hours:.1f}"])
-    header = ["step", "core-minutes, mean", "most", "of so many", "steps", "hours of a job, in all"]
-    return markdown_table(header, rows)
-
-
-def _machine(results: Results) -> list[str]:
-    """The machines and versions that the results came from, and what they cost."""
-    parts = ["## Machine\n"]
-    for key in ("machine", "versions"):
-        listed = (", ".join(f"{k} {v}" for k, v in r.get(key, {}).items() if v) for r in results)
-        parts += [f"- {line}" for line in dict.fromkeys(listed) if line]
-    return [*parts, "", _costs(results)]
+    kinds = pandas.DataFrame(rows).astype({"cpu": float}).groupby("kind", sort=False)
+    measures = {"mean": ("cpu", "mean"), "most": ("cpu", "max"), "measured": ("cpu", "count")}
+    return kinds.agg(**measures, steps=("hours", "size"), hours=("hours", "sum"))
 
 
 def _script(steps: Sequence[Step], output_dir: str, use_cpu: bool) -> str:
@@ -172,6 +109,32 @@ def _script(steps: Sequence[Step], output_dir: str, use_cpu: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _readme(
+    options: argparse.Namespace, steps: Sequence[Step], results: Results, **more: Any
+) -> str:
+    """The text of the report: report.md.jinja, filled in."""
+    missing: dict[str, list[str]] = {}
+    names = {r["name"] for r in results}
+    for step in (s for s in steps if s.kind != "parsing" and s.name not in names):
+        missing.setdefault(step.name.removesuffix(f"-{step.kind}"), []).append(step.kind)
+    first = {step.kind: step for step in reversed(steps)}
+    words = list(first["pretraining"].command) if "pretraining" in first else []
+    size = SIZES[words[words.index("--size") + 1] if "--size" in words else "mini"]
+    described = (r.get(key, {}) for key in ("machine", "versions") for r in results)
+    lines = (", ".join(f"{k} {v}" for k, v in one.items() if v) for one in described)
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=ChainableUndefined)
+    environment.filters |= {"value": _value, "listed": _listed}
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        **more,
+        **{"preset": options.preset, "command": options.command, "results": results},
+        **{"main": MAIN, "equal": EQUAL, "missing": missing, "size": size, "tasks": TASKS},
+        recipes=[command_line(first[k]) for k in ("pretraining", *TASKS) if k in first],
+        machines=[line for line in dict.fromkeys(lines) if line],
+        costs=_costs(results) if results else None,
+    )
+
+
 def write_report(
     options: argparse.Namespace, steps: Sequence[Step], results: Results, failed: dict[str, str]
 ) -> Path:
@@ -182,22 +145,7 @@ def write_report(
     write_json(output / "summary.json", rows)
     use_cpu = not any(r["machine"]["gpus"] for r in results)
     write_text(output / "commands.sh", _script(steps, options.output_dir, use_cpu))
-    parts = [
-        f"# Reproduction: `--preset {options.preset}`\n",
-        "Written by the command below from the files in [results](results); `summary.json` has the "
-        "first table, [commands.sh](commands.sh) every command.\n",
-        f"```\npython -m study {options.command}\n```\n",
-        *_shown(rows),
-        *(_figures(results, output) if results else []),
-        *_missing(steps, results, failed),
-        *_recipe(steps),
-        *(
-            f"The parser that gives the text its trees: UAS {r['uas']:.1f}, LAS {r['las']:.1f} on "
-            f"{r['scored_on']}, from gold words.\n"
-            for r in results
-            if "uas" in r
-        ),
-        *(_machine(results) if results else []),
-    ]
-    write_text(output / "README.md", "\n".join(parts))
+    figures = _figures(results, output) if results else ""
+    text = _readme(options, steps, results, rows=rows, failed=failed, figures=figures)
+    write_text(output / "README.md", text.rstrip() + "\n")
     return output / "README.md"

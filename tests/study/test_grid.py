@@ -81,7 +81,7 @@ def scripts(tmp_path, monkeypatch):
         (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
     # Figures take seconds; test_study_report.py draws them.
-    monkeypatch.setattr(report, "_figures", lambda *_: [])
+    monkeypatch.setattr(report, "_figures", lambda *_: "")
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
