@@ -1,8 +1,9 @@
-"""What the measurements share: the machine, text, tokenizers, and the trainers of either side."""
+"""What the measurements share: the machine, processes, text, and the trainers to be compared."""
 
 from __future__ import annotations
 
-import importlib.metadata
+import argparse
+import inspect
 import json
 import os
 import platform
@@ -11,14 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -26,47 +26,39 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
-    set_seed,
 )
 from transformers.utils import logging
 
-from hf_alignmlm import trainer
-from hf_alignmlm.data.dictionary import BilingualDictionary
-from hf_alignmlm.data.encoding import tokenize_corpus
-from hf_alignmlm.data.packing import EpochDataset, pack
-from hf_alignmlm.data.tokenizer import (
-    double_tokenizer,
-    load_tokenizer,
-    train_tokenizer,
-    vocabulary_pairs,
-)
-from hf_alignmlm.languages.synthetic import SyntheticLanguage
-from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
-from hf_alignmlm.objectives import Objective, ObjectiveCollator
+from hf_alignmlm import SyntheticLanguage, double_tokenizer, train_tokenizer
+from hf_alignmlm.arguments import versions
+from hf_alignmlm.pretraining.inputs import load, pack, tokenize
+from hf_alignmlm.pretraining.options import Run, check
+from hf_alignmlm.pretraining.verbs import build, build_model
 from hf_alignmlm.sizes import SIZES
-from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
 ROOT = Path(__file__).parent.parent
 BATCH = {"mini": 32, "paper": 4}
 ON_CPU = not torch.cuda.is_available()
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+# What stock is trained with too.
+SHARED_OPTIONS = (
+    *("output_dir", "per_device_train_batch_size", "max_steps", "learning_rate", "adam_beta2"),
+    *("weight_decay", "bf16", "use_cpu", "logging_steps", "disable_tqdm"),
+)
 
 
 def machine() -> dict[str, Any]:
     """The processor and the versions that a figure belongs to."""
     lines = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    flags = next((line for line in lines.splitlines() if line.startswith("flags")), "")
     names = [line.split(":")[1].strip() for line in lines.splitlines() if "model name" in line]
     return {
         "processor": names[0] if names else platform.processor(),
-        "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags],
+        "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in lines],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 2),
         "gpu": None if ON_CPU else torch.cuda.get_device_name(),
-        "compiler": trainer.has_compiler(),
-        "python": platform.python_version(),
-        **{n: importlib.metadata.version(n) for n in ("torch", "transformers", "datasets")},
+        **versions(),
     }
 
 
@@ -76,24 +68,40 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def apart(*arguments: Any, folder: Path = ROOT) -> Any:
+def apart(*words: Any, folder: Path = ROOT) -> Any:
     """The JSON that `python -m …` prints last, in a process of its own; of `folder`'s version."""
-    command = [sys.executable, "-m", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", *map(str, words)]
+    environment = os.environ | {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stdout[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def quiet() -> None:
-    """No progress bars and no warnings beside the figures."""
+def command_line(*parts: Callable[..., Any]) -> None:
+    """Call one of these functions by its name, its parameters as options; print JSON."""
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="part", required=True)
+    for part in parts:
+        command = commands.add_parser(part.__name__)
+        for name, parameter in inspect.signature(part, eval_str=True).parameters.items():
+            if parameter.annotation is bool:
+                command.add_argument(f"--{name}", action="store_true")
+            else:
+                default, kind = parameter.default, parameter.annotation
+                command.add_argument(
+                    f"--{name}", type=kind, default=default, required=default is parameter.empty
+                )
+    options = vars(parser.parse_args())
+    chosen = {part.__name__: part for part in parts}[options.pop("part")]
+    # No progress bars and no warnings beside the figures.
     logging.set_verbosity_error()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
+    print(json.dumps(chosen(**options)))
 
 
-def write_text(path: Path, megabytes: float) -> Path:
+def write_text(path: Path, megabytes: float) -> None:
     """Lines of four sentences of made-up words, Zipfian: a text of any size, without a network."""
     rng = np.random.default_rng(0)
     parts = rng.choice(list("eeeettaaooiinnsshhrdlucmfwypvbgk"), size=(60_000, 10))
@@ -102,10 +110,9 @@ def write_text(path: Path, megabytes: float) -> Path:
     with path.open("w") as stream:
         while stream.tell() < megabytes * 1e6:
             drawn = rng.choice(words, size=80_000, p=shares / shares.sum())
-            sentences = np.split(drawn, np.sort(rng.choice(80_000, 4_000, replace=False)))
-            told = [f"{' '.join(s[:4])}, {' '.join(s[4:])}.".capitalize() for s in sentences]
-            stream.writelines(" ".join(told[i : i + 4]) + "\n" for i in range(0, 4_000, 4))
-    return path
+            split = np.split(drawn, np.sort(rng.choice(80_000, 4_000, replace=False)))
+            sentences = [f"{' '.join(s[:4])}, {' '.join(s[4:])}.".capitalize() for s in split]
+            stream.writelines(" ".join(sentences[i : i + 4]) + "\n" for i in range(0, 4_000, 4))
 
 
 def first_lines(path: Path, megabytes: float) -> list[str]:
@@ -114,17 +121,14 @@ def first_lines(path: Path, megabytes: float) -> list[str]:
         return [line for line in stream.read(int(megabytes * 1e6)).splitlines() if line.strip()]
 
 
-def bilingual_tokenizer(size: str, text: Path) -> tuple[Any, SyntheticLanguage]:
-    """The doubled tokenizer of a size, trained on the text once and kept beside it."""
+def tokenizer_folder(size: str, text: Path) -> Path:
+    """The folder of a size's doubled tokenizer and language, made of the text once."""
     folder = text.parent / f"tokenizer-{size}"
     if not folder.exists():
-        vocabulary = SIZES[size].vocab_size
-        tokenizer = train_tokenizer(first_lines(text, 30), vocabulary)
-        language = SyntheticLanguage.from_name("trans_inv")
-        tokenizer, language = double_tokenizer(tokenizer, language)
-        tokenizer.save_pretrained(folder)
-        language.save_pretrained(folder)
-    return load_tokenizer(str(folder)), SyntheticLanguage.from_pretrained(folder)
+        tokenizer = train_tokenizer(first_lines(text, 30), SIZES[size].vocab_size)
+        for part in double_tokenizer(tokenizer, SyntheticLanguage.from_name("trans_inv")):
+            part.save_pretrained(folder)
+    return folder
 
 
 class StepTimer(TrainerCallback):
@@ -140,92 +144,75 @@ class StepTimer(TrainerCallback):
         self.times.append(time.perf_counter())
 
 
-class Side:
-    """A trainer to be measured; `name` is `stock`, `stock compiled`, an objective or `… compiled`.
+def asked_run(objective: str, size: str, text: Path, steps: int, fp32: bool, log: bool) -> Run:
+    """What run_pretraining.py is asked for, as its check gives it: the size's recipe, no dropout.
 
-    All sides have one text, model shape without dropout, batch, optimizer and precision. Stock is
-    what `run_mlm.py` sets up: sentences run on, all logits. Ours is as `run_pretraining.py` does.
+    Trained on the first 1.2 MB. Neither warm-up nor evaluation, which would not be measured.
+    """
+    folder = Path(tempfile.mkdtemp(dir=text.parent))
+    (folder / "train.txt").write_text("\n".join(first_lines(text, 1.2)))
+    (folder / "validation.txt").write_text("\n".join(first_lines(text, 0.01)))
+    options: dict[str, Any] = {
+        "objective": "mlm" if objective == "stock" else objective,
+        "size": size,
+        "tokenizer_name": tokenizer_folder(size, text),
+        "train_file": folder / "train.txt",
+        "validation_file": folder / "validation.txt",
+        "output_dir": folder / "run",
+        "config_overrides": ",".join(f"{name}={value}" for name, value in NO_DROPOUT.items()),
+        "per_device_train_batch_size": BATCH[size],
+        "max_steps": steps,
+        "warmup_steps": 0,
+        "logging_steps": 1 if log else steps,
+        **{"seed": 0, "data_seed": 42, "bf16": not fp32, "use_cpu": ON_CPU},
+        **{"save_strategy": "no", "eval_strategy": "no", "report_to": "none", "disable_tqdm": True},
+    }
+    if objective == "stock":
+        options["isolate_sentences"] = False
+    run = check([word for name, value in options.items() for word in (f"--{name}", str(value))])
+    assert run, "a new folder holds no finished run"
+    return run
+
+
+def stock_trainer(run: Run, packed: Any) -> Trainer:
+    """What the library's run_mlm.py sets up: its model, collator and trainer, on whole rows."""
+    length, special = run.max_seq_length, set(run.tokenizer.all_special_ids)
+    rows = packed.filter(lambda row: len(row["input_ids"]) == length).map(
+        lambda row: {
+            "token_type_ids": [0] * length,
+            "attention_mask": [1] * length,
+            "special_tokens_mask": [int(i in special) for i in row["input_ids"]],
+        },
+        remove_columns=["language"],
+    )
+    shape = {**SIZES[run.model.size].model, **NO_DROPOUT}
+    shape |= {"vocab_size": len(run.tokenizer), "max_position_embeddings": length}
+    options = {name: getattr(run.args, name) for name in SHARED_OPTIONS}
+    args = TrainingArguments(**options, save_strategy="no", report_to="none")
+    collator = DataCollatorForLanguageModeling(run.tokenizer, mlm_probability=0.15)
+    return Trainer(BertForMaskedLM(BertConfig(**shape)), args, collator, rows)
+
+
+class Side:
+    """A trainer to be measured; `name` is `stock` or an objective.
+
+    All have one text, model shape, batch, optimizer and precision. In stock's rows sentences run
+    on, and it works out all logits; ours is what run_pretraining.py sets up.
     """
 
     def __init__(
-        self, name: str, size: str, text: Path, *, steps: int, bf16: bool = True, log: bool = False
-    ):
-        self.size, self.timer = size, StepTimer()
-        objective, _, compiled = name.partition(" ")
-        tokenizer, language = bilingual_tokenizer(size, text)
-        length, chosen = SIZES[size].max_seq_length, SIZES[size].training
-        options: dict[str, Any] = {
-            "output_dir": tempfile.mkdtemp(dir=text.parent),
-            "per_device_train_batch_size": BATCH[size],
-            "max_steps": steps,
-            "bf16": bf16,
-            "use_cpu": ON_CPU,
-            "torch_compile": bool(compiled),
-            "logging_steps": 1 if log else steps,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-            **{
-                n: chosen[n] for n in ("learning_rate", "adam_beta2", "weight_decay") if n in chosen
-            },
-        }
-        shape = {
-            **SIZES[size].model,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": length,
-        }
-        lines = first_lines(text, 1.2)
-        rows = tokenize_corpus(Dataset.from_dict({"text": lines}), tokenizer, language)
-        own = objective if objective != "stock" else "mlm"
-        ours = Objective.from_name(
-            own,
-            isolate_sentences=objective != "stock" and chosen.get("isolate_sentences", False),
-            language_embeddings=own == "xlm",
-        )
-        packed = pack(
-            rows,
-            tokenizer,
-            max_seq_length=length,
-            isolate_sentences=ours.isolate_sentences,
-            pair_rate=ours.pair_rate,
-        )
-        set_seed(0)
-        if objective == "stock":
-            whole = packed.filter(lambda row: len(row["input_ids"]) == length)
-            special = set(tokenizer.all_special_ids)
-            train = whole.map(
-                lambda row: {
-                    "token_type_ids": [0] * length,
-                    "attention_mask": [1] * length,
-                    "special_tokens_mask": [int(i in special) for i in row["input_ids"]],
-                },
-                remove_columns=["language"],
-            )
-            collator: Any = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-            self.trainer: Any = Trainer(
-                BertForMaskedLM(BertConfig(**shape)),
-                TrainingArguments(**options),
-                collator,
-                train,
-                callbacks=[self.timer],
-            )
+        self, name: str, size: str, text: Path, *, steps: int, fp32: bool = False, log: bool = False
+    ) -> None:
+        run = asked_run(name, size, text, steps, fp32, log)
+        train_set, evaluation = pack(run, tokenize(run, load(run)))
+        if name == "stock":
+            self.trainer: Any = stock_trainer(run, train_set)
             self.padding = 0.0
-            return
-        self.padding = 1 - sum(map(len, packed["input_ids"])) / (len(packed) * length)
-        dictionary = BilingualDictionary.from_pairs(vocabulary_pairs(tokenizer, language))
-        weight = 10.0 if own == "align-mlm" else 0.0
-        model = BertForAlignedMaskedLM(AlignedBertConfig(**shape, alignment_loss_weight=weight))
-        model.set_dictionary(dictionary)
-        self.trainer = AlignMLMTrainer(
-            model,
-            AlignMLMTrainingArguments(**options, eval_strategy="no"),
-            ObjectiveCollator(tokenizer, ours, length, 0, dictionary),
-            EpochDataset(packed),
-            processing_class=tokenizer,
-            callbacks=[self.timer],
-        )
+        else:
+            self.trainer = build(run, build_model(run), train_set, evaluation)
+            self.padding = run.results["padding_share"] / 100
+        self.places, self.timer = BATCH[size] * run.max_seq_length, StepTimer()
+        self.trainer.add_callback(self.timer)
 
     def seconds(self) -> float:
         """The median step of a training run, its first two steps left out."""
@@ -235,7 +222,7 @@ class Side:
 
     def tokens(self) -> float:
         """Tokens of a batch that are no padding, on average."""
-        return BATCH[self.size] * SIZES[self.size].max_seq_length * (1 - self.padding)
+        return self.places * (1 - self.padding)
 
     def losses(self) -> Iterator[float]:
         """What was logged at each step."""

@@ -1,10 +1,10 @@
-"""Preparing text: `python -m benchmarks.data PART TEXT …` prints figures as JSON."""
+"""Text, scripts and metric: `python -m benchmarks.data PART --text TEXT …` prints JSON."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -12,11 +12,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import sentencex
+import torch
 from datasets import Dataset, disable_caching, load_from_disk
 
-from benchmarks.common import ON_CPU, ROOT, bilingual_tokenizer, first_lines, quiet
+from benchmarks.common import ON_CPU, ROOT, command_line, first_lines, peak_mib, tokenizer_folder
+from hf_alignmlm import SyntheticLanguage, alignment_scores
 from hf_alignmlm.data.encoding import tokenize_corpus
 from hf_alignmlm.data.packing import pack
+from hf_alignmlm.data.tokenizer import load_tokenizer
+
+CORES = os.cpu_count() or 1
 
 
 def table(lines: list[str], folder: str) -> Dataset:
@@ -49,15 +55,14 @@ def plain_way(rows: Dataset, tokenizer: Any) -> Dataset:
     return rows.map(derive, remove_columns=["text"])
 
 
-def rates(text: Path, megabytes: float, processes: int) -> dict[str, Any]:
+def rates(text: Path, megabytes: float = 70, processes: int = CORES) -> dict[str, Any]:
     """Words per second of the plain way, and of ours by number of processes.
 
     The plain way gets lines of one sentence, as ours makes them, and a tenth of the text.
     """
-    import sentencex
-
     disable_caching()
-    tokenizer, language = bilingual_tokenizer("mini", text)
+    folder = tokenizer_folder("mini", text)
+    tokenizer, language = load_tokenizer(str(folder)), SyntheticLanguage.from_pretrained(folder)
     lines = first_lines(text, megabytes)
     words = sum(len(line.split()) for line in lines)
     few = lines[: len(lines) // 10]
@@ -110,50 +115,55 @@ def script(name: str, *options: str, stop: str, **environment: str) -> tuple[flo
 def first_step(text: Path) -> dict[str, float]:
     """Seconds from the command to the end of the first step, and again with everything cached."""
     with tempfile.TemporaryDirectory(dir=text.parent) as folder:
-        found, part = {}, Path(folder, "part.txt")
+        seconds, part = {}, Path(folder, "part.txt")
         part.write_text("\n".join(first_lines(text, 30)))
         for when in ("first", "cached"):
-            found[when], _ = script(
+            seconds[when], _ = script(
                 *("run_pretraining.py", "--train_file", str(part), "--eval_strategy", "no"),
-                *("--logging_steps", "1", "--preprocessing_num_workers", str(os.cpu_count())),
+                *("--logging_steps", "1", "--preprocessing_num_workers", str(CORES)),
                 *("--output_dir", f"{folder}/{when}", "--save_strategy", "no"),
                 stop="'loss'",
                 HF_DATASETS_CACHE=f"{folder}/cache",
             )
-    return found
+    return seconds
 
 
 def finetuning(text: Path) -> dict[str, float]:
     """Sentences per second of training of both fine-tuning scripts, on the embedded corpus."""
-    found = {}
+    speeds = {}
     with tempfile.TemporaryDirectory(dir=text.parent) as folder:
-        options: tuple[str, ...] = ("--max_steps", "2")
-        options += ("--output_dir", f"{folder}/model", "--eval_strategy", "no")
-        script("run_pretraining.py", *options, stop="perplexity")
+        model = ("--max_steps", "2", "--output_dir", f"{folder}/model", "--eval_strategy", "no")
+        script("run_pretraining.py", *model, stop="perplexity")
         for name, more in (("run_tagging.py", ("--task_name", "pos")), ("run_xnli.py", ())):
-            options = (
-                "--model_name_or_path",
-                f"{folder}/model",
-                "--output_dir",
-                f"{folder}/{name}",
+            _, line = script(
+                *(name, *more, "--model_name_or_path", f"{folder}/model"),
+                *("--output_dir", f"{folder}/{name}", "--max_steps", "60", "--skip_supervised"),
+                stop="train_samples_per_second",
             )
-            options += ("--max_steps", "60", "--skip_supervised")
-            _, line = script(name, *options, *more, stop="train_samples_per_second")
-            logged = json.loads(line.replace("'", '"'))
-            found[name] = float(logged["train_samples_per_second"])
-    return found
+            speeds[name] = float(json.loads(line.replace("'", '"'))["train_samples_per_second"])
+    return speeds
+
+
+def alignment(pairs: int = 40_000, dim: int = 512, repeats: int = 3) -> dict[str, float]:
+    """Median seconds, and peak MiB of this process beyond the inputs."""
+    generator = torch.Generator().manual_seed(0)
+    original = torch.randn(pairs, dim, generator=generator)
+    derived = torch.randn(pairs, dim, generator=generator).mul_(2).add_(original)
+    index = torch.arange(pairs)
+    before, seconds, scores = peak_mib(), [], {}
+    for _ in range(repeats):
+        start = time.perf_counter()
+        scores = alignment_scores(original, derived, index[:, None].expand(-1, 2), index % 2 == 0)
+        seconds.append(time.perf_counter() - start)
+    return {
+        "pairs": pairs,
+        "dim": dim,
+        "threads": torch.get_num_threads(),
+        "seconds": round(statistics.median(seconds), 2),
+        "extra_mib": round(peak_mib() - before, 1),
+        "p1": scores["p1"],
+    }
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["rates", "first_step", "finetuning"])
-    parser.add_argument("text", type=Path)
-    parser.add_argument("--megabytes", type=float, default=70)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
-    args = parser.parse_args()
-    quiet()
-    if args.part == "rates":
-        result = rates(args.text, args.megabytes, args.processes)
-    else:
-        result = {"first_step": first_step, "finetuning": finetuning}[args.part](args.text)
-    print(json.dumps(result))
+    command_line(rates, first_step, finetuning, alignment)

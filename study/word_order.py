@@ -1,10 +1,10 @@
-"""Word orders from treebanks: learn what `syn-fr` is, and check it on held-out trees.
+"""Word orders from treebanks: learn what `syn-fr` does, and check it on held-out trees.
 
     python -m study.word_order learn TREEBANK.conllu --output model.json
     python -m study.word_order check --model fr --treebank HELD_OUT.conllu
 
-The model is hf_alignmlm.languages.word_order's: log-linear in pairs of a head's dependents, after
-Galactic Dependencies (Wang & Eisner, TACL 2016).
+hf_alignmlm.languages.word_order has the model. After Wang & Eisner, Galactic Dependencies (TACL
+2016).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, groupby, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -41,7 +42,7 @@ from hf_alignmlm.languages.word_order import (
 
 
 def _clusters(tree: Tree, where: str) -> Iterator[tuple[str, Kinds, int]]:
-    """Of a projective tree each noun and verb: class, kinds in source order, its place in them."""
+    """Each noun and verb of a projective tree: class, kinds in source order, its place in them."""
     order, children, projective = plan_tree(tree.heads, where, tree.deprels, tree.upos)
     for node in order if projective else ():
         free = [i for i in children[node] if not tree.deprels[i].startswith("punct")]
@@ -51,7 +52,7 @@ def _clusters(tree: Tree, where: str) -> Iterator[tuple[str, Kinds, int]]:
 
 
 def _before(scores: Array) -> tuple[Array, Array]:
-    """Log-normalisers (batch,) and, their gradient, P(a before b) (batch, n, n)."""
+    """Log-normalisers (batch,), and their gradient, P(a before b) (batch, n, n)."""
     members, _, layers = subsets(scores.shape[-1])
     logs, total = order_steps(scores)
     flow, each = np.exp(logs), np.arange(scores.shape[-1])
@@ -62,7 +63,10 @@ def _before(scores: Array) -> tuple[Array, Array]:
 
 
 class _Problem:
-    """The penalised negative log-likelihood of the orders seen, and its gradient, by weights."""
+    """The penalised negative log-likelihood of the orders seen, and its gradient.
+
+    `seen` counts orders of kinds, such as ("amod/ADJ", "head/NOUN"): 300.
+    """
 
     def __init__(self, seen: Mapping[Kinds, int], l2: float) -> None:
         shown: Counter[str] = Counter()
@@ -98,15 +102,18 @@ class _Problem:
         if not self.names:
             return {}
         start = np.zeros(len(self.names))
-        found = minimize(self, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})
-        rounded = {name: round(float(w), 2) for name, w in zip(self.names, found.x, strict=True)}
-        return {f: w for f, w in rounded.items() if "/" not in f or abs(w) >= 0.05}
+        best = minimize(self, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
+        rounded = {name: round(float(w), 2) for name, w in zip(self.names, best, strict=True)}
+        return {name: w for name, w in rounded.items() if "/" not in name or abs(w) >= 0.05}
 
 
-def learn(trees: Iterable[Tree], *, name: str = "", l2: float = 1.0, **told: str) -> WordOrderModel:
+def learn(
+    trees: Iterable[Tree], *, name: str = "", l2: float = 1.0, **about: Any
+) -> WordOrderModel:
     """Fit a model with the prior l2/2·‖w‖²; non-projective trees are dropped and counted.
 
-    `told` (treebank, licence) is kept in `about`. Raises ValueError for no trees, or no tree.
+    `about` (treebank, licence) is kept with the model. Raises ValueError where there are no trees,
+    or where one is no tree.
     """
     if l2 <= 0:
         raise ValueError(f"l2 is {l2}; it must be above 0")
@@ -124,7 +131,7 @@ def learn(trees: Iterable[Tree], *, name: str = "", l2: float = 1.0, **told: str
         dropped += not is_projective(tree.heads)
     if not sentences:
         raise ValueError("no sentences to learn from")
-    about = {**told, "l2": l2, "sentences": sentences, "dropped_nonprojective": dropped}
+    about |= {"l2": l2, "sentences": sentences, "dropped_nonprojective": dropped}
     about |= {"windowed_heads": windowed}
     about |= {"sides": {c: dict(sorted(counted.items())) for c, counted in sides.items()}}
     return WordOrderModel(name, {c: _Problem(seen[c], l2).solve() for c in seen}, about)
@@ -143,10 +150,10 @@ def majority_sides(model: WordOrderModel) -> WordOrderModel:
 def agreement(
     model: WordOrderModel, trees: Iterable[Tree], *, best: bool = True, seed: int = 0
 ) -> dict[str, tuple[int, int]]:
-    """How many pairs of constituents of nouns and verbs the model orders as the sentences do.
+    """How many pairs of constituents the model orders as the sentences do: (these, all pairs).
 
-    It gets them shuffled and without punctuation, so that nothing of the real order shows. Gives
-    "head" (head and dependent) and "sibling" → (pairs in agreement, pairs).
+    "head" counts pairs of a head and a dependent, "sibling" those of two dependents. The model gets
+    constituents shuffled and without punctuation, so that nothing of the real order shows.
     """
     counted: dict[str, Counter[bool]] = {"head": Counter(), "sibling": Counter()}
     for index, tree in enumerate(trees):
@@ -154,8 +161,8 @@ def agreement(
         for head_class, kinds, head in _clusters(tree, f"sentence {index}"):
             mixed = rng.sample(range(len(kinds)), len(kinds))
             given = tuple(kinds[i] for i in mixed)
-            found = [mixed[i] for i in model.arrange(head_class, given, None if best else rng)]
-            for a, b in combinations(found, 2):
+            order = [mixed[i] for i in model.arrange(head_class, given, None if best else rng)]
+            for a, b in combinations(order, 2):
                 counted["head" if head in (a, b) else "sibling"][a < b] += 1
     return {pair: (counts[True], counts.total()) for pair, counts in counted.items()}
 
@@ -168,8 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     learn.add_argument("treebank", help="CoNLL-U, plain or .gz")
     learn.add_argument("--output", required=True, help="where to write the model (JSON)")
     learn.add_argument("--name", default="", help="the language's name, kept in the model")
-    learn.add_argument("--licence", default="", help="the treebank's licence, kept in the model")
-    learn.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    learn.add_argument("--license", default="", help="the treebank's license, kept in the model")
+    learn.add_argument("--overwrite_output_dir", action="store_true", help="replace the output")
     check = commands.add_parser("check", help="pairwise accuracy on a treebank, beside baselines")
     check.add_argument("--model", required=True, help=f"a file, or one of {', '.join(KNOWN)}")
     check.add_argument("--treebank", required=True, help="held-out CoNLL-U, plain or .gz")
@@ -187,13 +194,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _learn(args: argparse.Namespace) -> None:
-    if Path(args.output).exists() and not args.overwrite:
-        raise ValueError(f"{args.output} exists; --overwrite replaces it")
-    told = {"treebank": Path(args.treebank).name, "licence": args.licence}
-    model = learn(read_conllu(args.treebank), name=args.name, l2=args.l2, **told)
+    if Path(args.output).exists() and not args.overwrite_output_dir:
+        raise ValueError(f"{args.output} exists; --overwrite_output_dir replaces it")
+    about = {"treebank": Path(args.treebank).name, "licence": args.license}
+    model = learn(read_conllu(args.treebank), name=args.name, l2=args.l2, **about)
     model.save(args.output)
-    kept = {c: len(weights) for c, weights in model.weights.items()}
-    print({**model.about, "sides": "…", "weights": kept})
+    counts = {head_class: len(weights) for head_class, weights in model.weights.items()}
+    print({**model.about, "sides": "…", "weights": counts})
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -206,8 +213,7 @@ def _check(args: argparse.Namespace) -> None:
         rows += [(Path(path).name, rival, True), (Path(path).name, rival, False)]
     print(f"{'system':32} {'order':8} head–dependent  siblings    all")
     for name, system, best in rows:
-        found = agreement(system, trees, best=best, seed=args.seed)
-        (a, n), (b, m) = found.values()
+        (a, n), (b, m) = agreement(system, trees, best=best, seed=args.seed).values()
         rates = [100 * right / max(of, 1) for right, of in ((a, n), (b, m), (a + b, n + m))]
         order = "best" if best else "sampled"
         print(f"{name:32} {order:8} {rates[0]:14.1f}  {rates[1]:8.1f}  {rates[2]:5.1f}")

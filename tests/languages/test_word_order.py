@@ -436,12 +436,12 @@ def conllu_text(sentences):
 def test_cli_learns_and_checks(tmp_path, capsys):
     bank, output = tmp_path / "bank.conllu", tmp_path / "toy.json"
     bank.write_text(conllu_text(HEAD_FINAL))
-    learn = ["learn", str(bank), "--output", str(output), "--name", "toy", "--licence", "CC0"]
+    learn = ["learn", str(bank), "--output", str(output), "--name", "toy", "--license", "CC0"]
     assert main(learn) == 0
     assert WordOrderModel.from_file(output).about["treebank"] == "bank.conllu"
     assert main(learn) == 2
-    assert "--overwrite" in capsys.readouterr().err
-    assert main([*learn, "--overwrite"]) == 0
+    assert "--overwrite_output_dir" in capsys.readouterr().err
+    assert main([*learn, "--overwrite_output_dir"]) == 0
     rivals = ["--baseline_treebank", str(bank)]
     assert main(["check", "--model", str(output), "--treebank", str(bank), *rivals]) == 0
     table = capsys.readouterr().out

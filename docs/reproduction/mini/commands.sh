@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Every command of this reproduction, in order: what hf_alignmlm.reproduce runs.
+# Every command of this reproduction, in order: what python -m study runs.
 set -euo pipefail
-data=${DATA:-../shared/data} output=${RUNS:-runs/mini}
+data=${DATA:-data} output=${RUNS:-runs/mini}
 export OMP_NUM_THREADS=1
-python -m hf_alignmlm.parsing train --train_file ${data}/ud/en_ewt-ud-train.conllu.gz --validation_file ${data}/ud/en_ewt-ud-dev.conllu.gz --test_file ${data}/ud/en_ewt-ud-test.conllu.gz --output_dir ${output}/parser
-python -m hf_alignmlm.parsing parse ${data}/books/train.txt.gz --parser ${output}/parser --output ${output}/parsed/books-train.parquet
-python -m hf_alignmlm.parsing parse ${data}/books/validation.txt.gz --parser ${output}/parser --output ${output}/parsed/books-validation.parquet
-python -m hf_alignmlm.parsing parse ${data}/wikiann/train.jsonl.gz --parser ${output}/parser --output ${output}/parsed/wikiann-train.parquet
-python -m hf_alignmlm.parsing parse ${data}/wikiann/validation.jsonl.gz --parser ${output}/parser --output ${output}/parsed/wikiann-validation.parquet
-python -m hf_alignmlm.parsing parse ${data}/wikiann/test.jsonl.gz --parser ${output}/parser --output ${output}/parsed/wikiann-test.parquet
-python -m hf_alignmlm.parsing parse ${data}/sick/train.jsonl.gz --parser ${output}/parser --output ${output}/parsed/sick-train.parquet
-python -m hf_alignmlm.parsing parse ${data}/sick/validation.jsonl.gz --parser ${output}/parser --output ${output}/parsed/sick-validation.parquet
-python -m hf_alignmlm.parsing parse ${data}/sick/test.jsonl.gz --parser ${output}/parser --output ${output}/parsed/sick-test.parquet
+python -m study.parser --train_file ${data}/ud/en_ewt-ud-train.conllu.gz --validation_file ${data}/ud/en_ewt-ud-dev.conllu.gz --test_file ${data}/ud/en_ewt-ud-test.conllu.gz --output_dir ${output}/parser
+python -m hf_alignmlm parse ${data}/books/train.txt.gz --parser ${output}/parser --output ${output}/parsed/books-train.parquet
+python -m hf_alignmlm parse ${data}/books/validation.txt.gz --parser ${output}/parser --output ${output}/parsed/books-validation.parquet
+python -m hf_alignmlm parse ${data}/wikiann/train.jsonl.gz --parser ${output}/parser --output ${output}/parsed/wikiann-train.parquet
+python -m hf_alignmlm parse ${data}/wikiann/validation.jsonl.gz --parser ${output}/parser --output ${output}/parsed/wikiann-validation.parquet
+python -m hf_alignmlm parse ${data}/wikiann/test.jsonl.gz --parser ${output}/parser --output ${output}/parsed/wikiann-test.parquet
+python -m hf_alignmlm parse ${data}/sick/train.jsonl.gz --parser ${output}/parser --output ${output}/parsed/sick-train.parquet
+python -m hf_alignmlm parse ${data}/sick/validation.jsonl.gz --parser ${output}/parser --output ${output}/parsed/sick-validation.parquet
+python -m hf_alignmlm parse ${data}/sick/test.jsonl.gz --parser ${output}/parser --output ${output}/parsed/sick-test.parquet
 python -m run_pretraining --objective mlm --language trans_inv --seed 42 --size mini --max_steps 7000 --bf16 --train_file ${data}/books/train.txt.gz ${data}/ud/en_ewt-ud-train.conllu.gz --validation_file ${data}/books/validation.txt.gz --output_dir ${output}/mlm-trans_inv-42 --use_cpu
 python -m run_tagging --task_name pos --model_name_or_path ${output}/mlm-trans_inv-42 --bf16 --train_file ${data}/ud/en_ewt-ud-train.conllu.gz --validation_file ${data}/ud/en_ewt-ud-dev.conllu.gz --test_file ${data}/ud/en_ewt-ud-test.conllu.gz --output_dir ${output}/mlm-trans_inv-42-pos --use_cpu
 python -m run_tagging --task_name ner --model_name_or_path ${output}/mlm-trans_inv-42 --bf16 --learning_rate 5e-4 --num_train_epochs 4 --train_file ${data}/wikiann/train.jsonl.gz --validation_file ${data}/wikiann/validation.jsonl.gz --test_file ${data}/wikiann/test.jsonl.gz --output_dir ${output}/mlm-trans_inv-42-ner --use_cpu

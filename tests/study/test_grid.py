@@ -1,4 +1,4 @@
-"""The driver of the grid and its report; its steps are stand-ins that take no time."""
+"""The grid and its driver; the steps are stand-ins that take no time."""
 
 import fcntl
 import json
@@ -8,14 +8,13 @@ import signal
 import threading
 import time
 from collections import Counter
-from itertools import product
 from pathlib import Path
 
 import pytest
 
-from hf_alignmlm.objectives.base import OBJECTIVES
-from study import grid as reproduce
-from study import report as reproduction_report
+from study import driver, report
+from study.__main__ import main, parse_options
+from study.grid import plan
 
 # A stand-in for all scripts: notes its call and leaves what the script would leave.
 FAKE = """
@@ -40,7 +39,7 @@ if folder.name in Path("endless").read_text().split():
     Path("pid").write_text(str(os.getpid()))
     time.sleep(60)
 arguments = {"learning_rate": 0.5, "seed": 42, "output_dir": str(folder), "fp16": False}
-if "train" in sys.argv:
+if folder.name == "parser":
     write(folder / "parser.json", {"scores": {"uas": 88.8, "las": 86.6}, "scored_on": "test"})
 elif value("--output"):
     write(folder, "trees")
@@ -64,7 +63,8 @@ else:
         "bs_by_seed": [90.0], "transfer_gap_by_seed": [-30.0], "arguments": arguments,
     })
 """
-FIGURES = reproduction_report._figures
+ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = ROOT / "docs" / "reproduction" / "mini"
 # One objective, one language, one task: two steps.
 SMALL = ["--objectives", "mlm", "--languages", "trans_inv", "--tasks", "pos"]
 
@@ -72,15 +72,16 @@ SMALL = ["--objectives", "mlm", "--languages", "trans_inv", "--tasks", "pos"]
 @pytest.fixture(autouse=True)
 def scripts(tmp_path, monkeypatch):
     """A folder to work in, whose scripts come before the real ones for `python -m`."""
-    for name in ("run_pretraining", "run_tagging", "run_xnli", "hf_alignmlm/parsing"):
+    modules = ("run_pretraining", "run_tagging", "run_xnli", "study/parser", "hf_alignmlm/__main__")
+    for name in modules:
         path = tmp_path / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(FAKE)
-    for name in ("broken", "endless", "calls", "hf_alignmlm/__init__.py"):
+    for name in ("broken", "endless", "calls", "study/__init__.py", "hf_alignmlm/__init__.py"):
         (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
-    # Figures take seconds; one test below draws them.
-    monkeypatch.setattr(reproduction_report, "_figures", lambda *_: [])
+    # Figures take seconds; test_study_report.py draws them.
+    monkeypatch.setattr(report, "_figures", lambda *_: "")
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -95,7 +96,7 @@ def calls() -> list:
 
 def run(*argv: str) -> list[str]:
     """Run the driver; the names of the steps that it called."""
-    reproduce.main(["--output_dir", "runs", "--results_dir", "report", *argv])
+    main(["--output_dir", "runs", "--results_dir", "report", *argv])
     return [name for name, *_ in calls()]
 
 
@@ -105,7 +106,7 @@ def stored(name: str) -> dict:
 
 def with_data(folder: str) -> list[str]:
     """Options of the mini preset on a data folder of empty files."""
-    steps = reproduce.plan(reproduce.parse(["--preset", "mini"]))
+    steps = plan(parse_options(["--preset", "mini"]))
     for word in {w for step in steps for w in step.command if w.startswith("{data}/")}:
         path = Path(word.replace("{data}", folder))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,8 +115,8 @@ def with_data(folder: str) -> list[str]:
 
 
 def test_the_grid_and_its_order():
-    options = reproduce.parse(["--preset", "mini"])
-    steps = reproduce.plan(options)
+    options = parse_options(["--preset", "mini"])
+    steps = plan(options)
     kinds = Counter(step.kind for step in steps)
     assert kinds == {"pretraining": 23, "pos": 23, "ner": 20, "nli": 20, "parsing": 8, "parser": 1}
     names = [step.name for step in steps if not step.kind.startswith("pars")]
@@ -176,7 +177,9 @@ def test_another_argument_runs_again_what_it_touches():
     assert sorted(again) == ["mlm-trans_inv-42", *(f"mlm-trans_inv-42-{t}" for t in ("ner", "pos"))]
 
 
-def test_a_failed_cell_stops_no_other(capsys):
+def test_a_failed_cell_stops_no_other(capsys, monkeypatch):
+    # As on an ordinary machine: a step's output is buffered, and comes after its errors.
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     Path("broken").write_text("mlm-trans_inv-42")
     grid = ["--objectives", "mlm", "xlm", "--languages", "trans_inv", "--tasks", "pos"]
     with pytest.raises(SystemExit) as stopped:
@@ -201,7 +204,7 @@ def test_a_stopped_driver_ends_its_steps_and_goes_on_later(capsys):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=stop).start()
+    threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(SystemExit) as stopped:
         run(*SMALL)
     assert stopped.value.code == 130
@@ -246,7 +249,7 @@ def test_syntax_waits_for_trees_and_the_rest_does_not():
     called = [name for name, *_ in calls()]
     assert sorted(called) == ["mlm-trans-42", "mlm-trans-42-nli", "mlm-trans-42-pos", "parser"]
     Path("broken").write_text("")
-    reproduce.main(["--output_dir", "runs", "--results_dir", "report", *options])
+    main(["--output_dir", "runs", "--results_dir", "report", *options])
     commands = {name: argv for name, argv, _ in calls()}
     assert {name for name in commands if "-42" not in name} == {
         *("parser", "books-train", "books-validation"),
@@ -275,9 +278,9 @@ def test_a_job_a_device(monkeypatch):
     run(*grid)
     Path("report").rename("cpu")
     shutil.rmtree("runs")
-    monkeypatch.setattr(reproduce.torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(reproduce.torch.cuda, "get_device_name", lambda index: f"device {index}")
-    reproduce.main(["--output_dir", "runs", "--results_dir", "report", *grid])
+    monkeypatch.setattr(driver.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(driver.torch.cuda, "get_device_name", lambda index: f"device {index}")
+    main(["--output_dir", "runs", "--results_dir", "report", *grid])
     found = calls()
     assert {device for *_, device in found} == {"0", "1"}
     assert not any("--use_cpu" in argv for _, argv, _ in found)
@@ -286,91 +289,28 @@ def test_a_job_a_device(monkeypatch):
     assert "--use_cpu" in Path("cpu/commands.sh").read_text()
 
 
-def results(bz: dict[str, float], seeds: int = 3) -> list[dict]:
-    """Results of a whole grid; `bz` are the scores at trans_inv, by objective."""
-    found = []
-    for objective, language in product(OBJECTIVES, ("trans_inv", "trans", "trans_syn-fr")):
-        for seed in range(seeds if language == "trans_inv" else 1):
-            place = list(OBJECTIVES).index(objective)
-            p1 = 32.0 * place if language == "trans_inv" else 97.0 + place
-            common = {"objective": objective, "language": language, "dictionary_fraction": 1.0}
-            common |= {"alignment_p1": p1, "seconds": 60.0, "machine": {"gpus": []}, "folder": "."}
-            made = {**common, "train_steps": 7, "seed": seed, "alignment_p1_heldout": None}
-            found.append({**made, "name": f"{objective}-{language}-{seed}"})
-            for task in ("pos", "ner", "nli"):
-                score = bz[objective] + seed if language == "trans_inv" else 80 + p1 / 10
-                scores = {"bz": [score], "bs": [92.0], "transfer_gap": [score - 92]}
-                row = {**common, "task": task, "pretraining_seed": seed}
-                row |= {f"{name}_by_seed": v for name, v in scores.items()}
-                row |= {name: v[0] for name, v in scores.items()}
-                found.append({**row, "name": f"{objective}-{language}-{seed}-{task}"})
-    for share in (0.5, 0.25, 0.05):
-        made, task = (
-            next(r for r in found if r["name"] == f"align-mlm-trans_inv-0{end}")
-            for end in ("", "-pos")
-        )
-        changes = {"dictionary_fraction": share, "name": f"d{share}"}
-        found.append({**made, **changes, "alignment_p1_heldout": 100 * share})
-        found.append({**task, **changes, "bz": 60 * share})
-    return found
-
-
-PLANNED = Counter(
-    {
-        (objective, language, task): 3 if language == "trans_inv" else 1
-        for objective, language, task in product(OBJECTIVES, reproduce.LANGUAGES, reproduce.TASKS)
-    }
-)
-GOOD = {"mlm": 25.0, "xlm": 50.0, "dict-mlm": 55.0, "align-mlm": 65.0}
-
-
-def test_the_summary_of_a_whole_grid():
-    rows = reproduction_report.summary(results(GOOD), PLANNED)
-    assert [row["value"] for row in rows[:6]] == [
-        *(40, 15, 92, 3, 24),
-        {"align-mlm": 96, "mlm": 0},
+def test_results_of_release_0_1_0_count(capsys):
+    report_of_now = ["--preset", "mini", "--results_dir", "report"]
+    shutil.copytree(COMMITTED / "results", "report/results")
+    main([*report_of_now, "--data_dir", "nowhere", "--dry_run"])
+    assert capsys.readouterr().out == ""
+    main([*report_of_now, "--report_only"])
+    assert Path("report/summary.json").read_text() == (COMMITTED / "summary.json").read_text()
+    assert Path("report/commands.sh").read_text() == (COMMITTED / "commands.sh").read_text()
+    old = (COMMITTED / "README.md").read_text().splitlines()
+    new = Path("report/README.md").read_text().splitlines()
+    # All but the command line, and the figures' part, which is left out here.
+    assert [line for line in new if line not in old] == [
+        f"python -m study {' '.join(report_of_now)}"
     ]
-    assert [row["met"] for row in rows] == [True, False, True, True, True, True, True, True]
-    assert rows[0]["seeds"] == 3
-    assert rows[4]["seeds"] == 1
-    assert rows[6]["value"] == 1
-    assert rows[6]["interval"] == [1, 1]
-    curve = [(point["share"], point["bz"], point["heldout_p1"]) for point in rows[7]["value"]]
-    assert curve == [(1, 65, None), (0.5, 30, 50), (0.25, 15, 25), (0.05, 3, 5)]
+    assert "No step of the grid." in new
+    capsys.readouterr()
+    # With another parser they do not count, and neither does what was made from its trees.
+    main([*report_of_now, "--override", "parser", "--max_steps 9", "--dry_run"])
+    modules = {line.split()[2] for line in capsys.readouterr().out.splitlines()}
+    assert modules == {"study.parser", "hf_alignmlm", "run_pretraining", "run_tagging", "run_xnli"}
 
 
-def test_a_better_gap_that_is_no_surprise_is_equal():
-    near, far = {**GOOD, "xlm": 65.5}, {**GOOD, "xlm": 75.0}
-    assert reproduction_report.summary(results(near), PLANNED)[3]["value"] == 3
-    worse = reproduction_report.summary(results(far), PLANNED)[3]
-    assert (worse["value"], worse["met"]) == (0, False)
-
-
-def test_missing_cells_are_null_and_not_met():
-    for row in reproduction_report.summary([], PLANNED):
-        assert row["value"] is None
-        assert row["met"] is False
-    part = [r for r in results(GOOD) if r["name"] != "mlm-trans_inv-2-pos"]
-    rows = reproduction_report.summary(part, PLANNED)
-    assert [row["value"] is None for row in rows] == [
-        *(True, False, False, True, False, True, True, False)
-    ]
-    assert [row["met"] for row in rows[:4]] == [False, False, True, False]
-
-
-def test_the_report_of_a_whole_grid(monkeypatch):
-    monkeypatch.setattr(reproduction_report, "_figures", FIGURES)
-    options = reproduce.parse(["--preset", "mini", "--results_dir", "report"])
-    steps = reproduce.plan(options)
-    reproduction_report.write(options, steps, results(GOOD), {})
-    text = Path("report/README.md").read_text()
-    assert "| POS | trans_inv | mlm | 92.0 ± 0.0 | 26.0 ± 1.0 | -66.0 ± 1.0 |" in text
-    assert "| 25% | – | 25.0 | 92.0 | 15.0 | -27.0 |" in text
-    assert "POS: alignment P@1 and transfer gap, Spearman's ρ" in text
-    assert "n = 12" in text
-    for figure in ("transfer", "alignment_vs_transfer", "pretraining_loss", "dictionary_curve"):
-        assert f"({figure}.png)" in text
-        assert Path(f"report/{figure}.png").exists()
-    assert len(json.loads(Path("report/summary.json").read_text())) == 8
-    commands = Path("report/commands.sh").read_text().splitlines()
-    assert sum(line.startswith("python -m ") for line in commands) == len(steps)
+def test_the_report_names_no_folder_of_data(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["study", "--data_dir", "/home/me/data", "--report_only"])
+    assert parse_options(None).command == "--data_dir DATA"
