@@ -218,7 +218,7 @@ def out(tmp_path):
         (("--language", "trans_backwards"), "unknown language"),
         (("--task_name", "qa"), "unknown task_name"),
         (("--train_file", "nowhere.txt"), "no such file"),
-        (("--train_file", "TEXT", "--language", "trans_syn-fr"), "hf_alignmlm.parsing"),
+        (("--train_file", "TEXT", "--language", "trans_syn-fr"), "alignmlm parse"),
         (("--task_name", "pos", "--train_file", "TEXT"), "needs a train file and a test file"),
         (("--model_name_or_path", "nowhere"), "nowhere"),
     ],
