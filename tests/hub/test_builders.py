@@ -12,10 +12,10 @@ from datasets import Dataset, load_dataset
 from hub_server import HubServer, in_process
 from huggingface_hub import DatasetCard
 
-from hf_alignmlm import minienglish
+from hf_alignmlm import cli, minienglish
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, train_tokenizer
 from hf_alignmlm.files import read_json
-from hf_alignmlm.hub import builders, cards
+from hf_alignmlm.hub import builders
 from hf_alignmlm.hub.build import main
 from hf_alignmlm.hub.builders import ParallelCorpus, ParallelNli
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
@@ -307,7 +307,7 @@ Options and digests .*
 """
 
 
-PUSH = "import sys; from hf_alignmlm.hub.cards import push_main; push_main(sys.argv[1:])"
+PUSH = "import sys; from hf_alignmlm.cli import main; main(sys.argv[1:])"
 LOAD = """
 import sys, json
 sys.modules["hf_alignmlm"] = None
@@ -325,11 +325,11 @@ def test_a_push_of_two_languages_interrupted_repeated_and_loaded(text, tmp_path)
     run("--language", "trans", "trans_inv", *options, *out(tmp_path))
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert "is not on the Hub yet" in (folder / "README.md").read_text()
-    cards.card_main([str(folder), "--output", str(tmp_path / "card.md")])
+    cli.run("card", [str(folder), "--output", str(tmp_path / "card.md")])
     assert (tmp_path / "card.md").read_text() == (folder / "README.md").read_text()
     with HubServer() as hub:
         env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
-        push = (str(folder), "--repo_id", "me/twins")
+        push = ("push", str(folder), "--repo_id", "me/twins")
         listed = in_process(PUSH, env, *push, "--dry_run")
         assert "7 files would go to dataset me/twins" in listed.stdout
         assert not [r for r in hub.requests if r.method == "POST"]

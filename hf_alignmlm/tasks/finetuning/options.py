@@ -15,9 +15,6 @@ from hf_alignmlm.runs import RESULTS_FILE, check_output_dir
 from hf_alignmlm.sizes import SIZES, size_of
 from hf_alignmlm.tasks.base import TASKS, Encoded, Row, Task
 
-# Batches of like lengths pad less; and no model is kept but that of the first seed.
-DEFAULTS = {"save_strategy": "no", "train_sampling_strategy": "group_by_length"}
-
 
 @dataclass
 class TaskArguments:
@@ -52,6 +49,14 @@ class TaskArguments:
 
 
 @dataclass
+class FineTuningArguments(TrainingArguments):
+    """The library's training arguments. Only the first seed's model is kept."""
+
+    save_strategy: str = option("no", "Checkpoints within a fine-tuning run.")
+    train_sampling_strategy: str = option("group_by_length", "Batches of like lengths pad less.")
+
+
+@dataclass
 class Run:
     """What is asked for, and what has been made of it so far.
 
@@ -61,7 +66,7 @@ class Run:
 
     task: Task
     options: TaskArguments
-    args: TrainingArguments
+    args: FineTuningArguments
     arguments: dict[str, Any]
     config: Any
     push: bool
@@ -87,18 +92,18 @@ class Run:
 def check(argv: Sequence[str] | None, command: str) -> Run | None:
     """The run that is asked for; None where its folder holds it, finished. Writes nothing."""
     tasks = {name: task for name, task in TASKS.items() if task.command == command}
-    only = next(iter(tasks)) if len(tasks) == 1 else ""
-    asked = peek(argv, model_name_or_path="", task_name=only)
-    name, config = asked["model_name_or_path"], None
-    defaults: dict[str, Any] = {**DEFAULTS}
+    # `alignmlm nli` takes the task of its own name by default; `alignmlm tag` has none.
+    default = command if command in tasks else ""
+    asked = peek(argv, model_name_or_path="", task_name=default)
+    name, config, defaults = asked["model_name_or_path"], None, {}
     if name:
         config = AutoConfig.from_pretrained(name)
-        defaults |= SIZES[size_of(config)].finetuning
-        defaults["output_dir"] = f"{name.rstrip('/')}-{asked['task_name']}"
-    (options, args), arguments = parse([TaskArguments, TrainingArguments], argv, **defaults)
+        output_dir = f"{name.rstrip('/')}-{asked['task_name']}"
+        defaults = SIZES[size_of(config)].finetuning | {"output_dir": output_dir}
+    (options, args), arguments = parse([TaskArguments, FineTuningArguments], argv, **defaults)
     if not name:
         raise ValueError("name a checkpoint with --model_name_or_path")
-    task = tasks.get(options.task_name or only)
+    task = tasks.get(options.task_name or default)
     if task is None:
         known = ", ".join(tasks)
         raise ValueError(f"unknown task_name {options.task_name!r}: known are {known}")
