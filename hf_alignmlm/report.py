@@ -187,7 +187,7 @@ def correlations(cells: Iterable[Cell]) -> dict[str, Correlation]:
     by_task = {}
     aligned = cell_frame(cells).dropna(subset=["alignment", "gap"])
     for task, group in aligned.groupby("task", observed=True):
-        # Sorted, so that the resamples, and the interval with them, do not follow the cells' order.
+        # Sorted, so that resamples, and the interval with them, depend on no names and no order.
         points = group.sort_values(["alignment", "gap"])
         if result := correlation(points["alignment"], points["gap"]):
             by_task[task] = result

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,8 @@ def test_correlation_is_one_where_order_agrees(values):
 
 def test_the_interval_does_not_hang_on_the_order_of_the_cells():
     assert transfer.correlations(CELLS) == transfer.correlations(CELLS[::-1])
+    renamed = [replace(cell, language=cell.language[::-1]) for cell in CELLS]
+    assert transfer.correlations(CELLS) == transfer.correlations(renamed)
 
 
 def test_no_correlation_of_two_cells_or_of_equal_ones():
