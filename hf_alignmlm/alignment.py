@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import datasets
@@ -13,17 +14,7 @@ from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
 
 # Float32 products of equal rows were up to 1e-6 apart; cosines closer than this count as tied.
 _TIE = 5e-6
-
-
-_INPUTS = """
-Args:
-    predictions: embeddings of the original words, one row each.
-    references: embeddings of their counterparts in the derived language, in the same order.
-    seen: list of bools, one a row: was the pair trained on? Default: all were.
-    csls_neighbours: neighbours in the hub correction. Default: 10.
-Returns: the dictionary of `hf_alignmlm.alignment.alignment_scores`.
-"""
-
+_SUFFIXES = ("", "_seen", "_heldout")
 
 _CITATION = """
 @article{tang2022alignmlm, journal={arXiv preprint arXiv:2211.08547}, year={2022},
@@ -70,18 +61,85 @@ def _cosines(left: Tensor, right: Tensor) -> Tensor:
         return left @ right.T
 
 
-def _blocks(
-    units: Sequence[Tensor], pairs: Tensor, size: int
-) -> Iterator[tuple[tuple[slice, slice], Tensor, Tensor, tuple[Tensor, Tensor]]]:
-    """Yield the cosine matrix by blocks: spans, cosines, which pairs lie there, and where."""
-    starts = [range(0, len(unit), size) for unit in units]
-    block_of = pairs[:, 0] // size * len(starts[1]) + pairs[:, 1] // size
-    counts = torch.bincount(block_of, minlength=len(starts[0]) * len(starts[1]))
-    members = block_of.argsort().split(counts.tolist())
-    for (row, column), here in zip(product(*starts), members, strict=True):
-        spans = slice(row, row + size), slice(column, column + size)
-        where = pairs[here, 0] - row, pairs[here, 1] - column
-        yield spans, _cosines(units[0][spans[0]], units[1][spans[1]]), here, where
+@dataclass
+class _Ranking:
+    """Ranks of translations, from the cosine matrix taken in blocks.
+
+    Directions are 0, from original to derived, and 1, back; measures are 0, cosine, and 1, CSLS.
+    """
+
+    units: tuple[Tensor, Tensor]  # rows of norm 1
+    pairs: Tensor
+    groups: list[Tensor]  # masks over the pairs
+    block_size: int
+
+    def blocks(self) -> Iterator[tuple[tuple[slice, slice], Tensor, Tensor, tuple[Tensor, Tensor]]]:
+        """Yield the cosine matrix by blocks: spans, cosines, which pairs lie there, and where."""
+        size = self.block_size
+        starts = [range(0, len(unit), size) for unit in self.units]
+        block_of = self.pairs[:, 0] // size * len(starts[1]) + self.pairs[:, 1] // size
+        counts = torch.bincount(block_of, minlength=len(starts[0]) * len(starts[1]))
+        members = block_of.argsort().split(counts.tolist())
+        for (row, column), here in zip(product(*starts), members, strict=True):
+            spans = slice(row, row + size), slice(column, column + size)
+            where = self.pairs[here, 0] - row, self.pairs[here, 1] - column
+            yield spans, _cosines(self.units[0][spans[0]], self.units[1][spans[1]]), here, where
+
+    def measure(self, neighbours: int) -> None:
+        """Set the pairs' `cosines`, and `hubness`: half the mean cosine to nearest neighbours.
+
+        CSLS is used halved, and without the query's own hubness: neither changes a rank.
+        """
+        self.cosines = self.units[0].new_empty(len(self.pairs))
+        nearest = [
+            unit.new_full((len(unit), min(neighbours, len(other))), -math.inf)
+            for unit, other in (self.units, self.units[::-1])
+        ]
+        for spans, cosines, here, where in self.blocks():
+            self.cosines[here] = cosines[where]
+            for span, best, table in zip(spans, nearest, (cosines, cosines.T), strict=True):
+                k = best.shape[1]
+                new = table.topk(min(k, table.shape[1]), dim=1, sorted=False).values
+                best[span] = torch.cat((best[span], new), 1).topk(k, dim=1, sorted=False).values
+        self.hubness = [best.mean(1) / 2 for best in nearest]
+
+    def bars(self) -> list[Tensor]:
+        """By direction, [measure, group, query]: the score that ranks before the translation.
+
+        It is that of the query's best translation in the group, less the margin of a tie; infinite,
+        for no candidate to reach, where the query has none.
+        """
+        bars = [unit.new_full((2, len(self.groups), len(unit)), math.inf) for unit in self.units]
+        for way, (group, member) in product(range(2), enumerate(self.groups)):
+            queries, targets = self.pairs[member, way], self.pairs[member, 1 - way]
+            cosines = self.cosines[member]
+            scores = cosines, cosines - self.hubness[1 - way][targets]
+            for bar, score in zip(bars[way][:, group], scores, strict=True):
+                bar.scatter_reduce_(0, queries, score - _TIE, "amax", include_self=False)
+        return bars
+
+    def ranks(self) -> list[Tensor]:
+        """Ranks in the shape of `bars`: one more than the candidates that reach the bar.
+
+        A query's own translations do not count. Where a query has none, its rank is infinite.
+        """
+        bars = self.bars()
+        ranks = [torch.where(bar.isinf(), math.inf, 1.0) for bar in bars]
+        groups = [group for group, member in enumerate(self.groups) if member.any()]
+        # Used again for every block: fresh memory pages cost as much as the counting.
+        shape = [min(self.block_size, len(unit)) for unit in self.units]
+        room = self.cosines.new_empty(2, *shape)
+        for spans, cosines, _, where in self.blocks():
+            cosines[where] = -math.inf
+            tables = (cosines, *room[:, : len(cosines), : cosines.shape[1]])
+            for way, (span, rivals) in enumerate((spans, spans[::-1])):
+                plain, csls, reached = (table.T if way else table for table in tables)
+                torch.sub(plain, self.hubness[1 - way][rivals], out=csls)
+                for (measure, scores), group in product(enumerate((plain, csls)), groups):
+                    # Summing floats is vectorised; summing bools took ten times as long.
+                    torch.ge(scores, bars[way][measure, group, span, None], out=reached)
+                    ranks[way][measure, group, span] += reached.sum(1)
+        return ranks
 
 
 def _percentages(ranks: Tensor, prefix: str, suffix: str) -> dict[str, float | None]:
@@ -107,10 +165,10 @@ def alignment_scores(
 
     `original` [n, d] and `derived` [m, d] hold the embeddings of all candidates, on any device and
     in any float type; `pairs` [p, 2] (integers) indexes them, many-to-many if need be; `seen` [p]
-    (bools, default all true) tells trained pairs from held-out ones. `csls_neighbours` is fewer
-    where a language is smaller; `block_size` bounds memory and changes no result.
+    (bools, default all true) marks the trained pairs, the others are held out. `csls_neighbours` is
+    fewer where a language is smaller; `block_size` bounds memory and changes no result.
 
-    Returned, in percent of queries: `p1`, `p5`, `p10` and `mrr` by cosine from original to derived,
+    Returns, in percent of queries: `p1`, `p5`, `p10` and `mrr` by cosine from original to derived,
     with `csls_` by CSLS, with `backward_` from derived to original (`backward_csls_p1`), each also
     over `_seen` and `_heldout` pairs alone. As plain cosines in [-1, 1]: `cosine_true`, the mean of
     the pairs (also `_seen`, `_heldout`), and `cosine_random`, the mean of all n x m combinations,
@@ -118,11 +176,11 @@ def alignment_scores(
 
     A query is a word with a translation in the group. Its rank is that of its best translation in
     the group, against all words of the other language save the query's own translations, of either
-    group (a filtered ranking). Ties, to within rounding (5e-6 in a cosine), go against the
+    group (a filtered ranking). Ties, to within rounding (5e-6 in a cosine), count against the
     translation: collapsed embeddings score nothing. A zero vector has cosine 0 with everything.
 
-    Raises ValueError for embeddings that are not finite or not of one width, for pairs that are
-    none or out of range, and for `seen` of another length.
+    Raises ValueError for embeddings that are not finite or not of one width, for no pairs or pairs
+    out of range, and for `seen` of another length.
 
     Source: P@1 as in ALIGN-MLM (arXiv 2211.08547); CSLS, 2 cos(x, y) - r(x) - r(y) with r the mean
     cosine to the nearest neighbours in the other language, as in arXiv 1710.04087.
@@ -130,65 +188,29 @@ def alignment_scores(
     if csls_neighbours < 1 or block_size < 1:
         raise ValueError("csls_neighbours and block_size must be at least 1")
     pairs = pairs.to(original.device)
-    if seen is None:
-        seen = torch.ones(len(pairs), dtype=torch.bool)
+    seen = torch.ones(len(pairs), dtype=torch.bool) if seen is None else seen
     seen = seen.to(original.device)
     _check(original, derived, pairs, seen)
-    units = _unit(original, "original"), _unit(derived, "derived")
-    groups = {"_seen": seen, "_heldout": ~seen}
+    units, groups = (_unit(original, "original"), _unit(derived, "derived")), [seen, ~seen]
+    ranking = _Ranking(units, pairs, groups, block_size)
+    ranking.measure(csls_neighbours)
+    return _summary(ranking)
 
-    gold = units[0].new_empty(len(pairs))
-    nearest = [
-        unit.new_full((len(unit), min(csls_neighbours, len(other))), -math.inf)
-        for unit, other in (units, units[::-1])
-    ]
-    for spans, cosines, here, where in _blocks(units, pairs, block_size):
-        gold[here] = cosines[where]
-        for span, found, view in zip(spans, nearest, (cosines, cosines.T), strict=True):
-            k = found.shape[1]
-            best = view.topk(min(k, view.shape[1]), dim=1, sorted=False).values
-            found[span] = torch.cat((found[span], best), 1).topk(k, dim=1, sorted=False).values
 
-    # CSLS is halved, and the query's own r left out: neither changes a rank.
-    hubness = [found.mean(1) / 2 for found in nearest]
-    counted = [(g, member) for g, member in enumerate(groups.values()) if member.any()]
-    # Where a query has no translation in a group, its bar is infinite: no candidate reaches it.
-    bars = [unit.new_full((2, 2, len(unit)), math.inf) for unit in units]
-    for side, (group, member) in product(range(2), counted):
-        queries, targets = pairs[member, side], pairs[member, 1 - side]
-        for bar, score in zip(
-            bars[side][:, group],
-            (gold[member], gold[member] - hubness[1 - side][targets]),
-            strict=True,
-        ):
-            bar.scatter_reduce_(0, queries, score - _TIE, "amax", include_self=False)
-    ranks = [torch.where(bar.isinf(), math.inf, 1.0) for bar in bars]
-
-    # Used again for every block: fresh memory pages cost as much as the counting.
-    room = gold.new_empty(2, min(block_size, len(original)), min(block_size, len(derived)))
-    for spans, cosines, _, where in _blocks(units, pairs, block_size):
-        cosines[where] = -math.inf
-        tables = (cosines, *room[:, : len(cosines), : cosines.shape[1]])
-        for side in range(2):
-            span, rivals = spans[side], spans[1 - side]
-            plain, csls, reached = (table.T if side else table for table in tables)
-            torch.sub(plain, hubness[1 - side][rivals], out=csls)
-            for (measure, scores), (group, _) in product(enumerate((plain, csls)), counted):
-                # Summing floats is vectorised; summing bools took ten times as long.
-                torch.ge(scores, bars[side][measure, group, span, None], out=reached)
-                ranks[side][measure, group, span] += reached.sum(1)
-
+def _summary(ranking: _Ranking) -> dict[str, float | None]:
+    """The scores by name: percentages of ranks, and means of cosines."""
     result: dict[str, float | None] = {}
-    for (side, way), (measure, name) in product(
-        enumerate(("", "backward_")), enumerate(("", "csls_"))
-    ):
-        result |= _percentages(ranks[side][measure].amin(0), way + name, "")
-        for group, suffix in enumerate(groups):
-            result |= _percentages(ranks[side][measure, group], way + name, suffix)
-    for suffix, member in {"": seen | ~seen, **groups}.items():
-        result[f"cosine_true{suffix}"] = gold[member].mean().item() if member.any() else None
+    for way, ranks in zip(("", "backward_"), ranking.ranks(), strict=True):
+        for measure, by_group in zip(("", "csls_"), ranks, strict=True):
+            for suffix, values in zip(_SUFFIXES, (by_group.amin(0), *by_group), strict=True):
+                result |= _percentages(values, way + measure, suffix)
+    seen, heldout = ranking.groups
+    for suffix, member in zip(_SUFFIXES, (seen | heldout, seen, heldout), strict=True):
+        cosines = ranking.cosines[member]
+        result[f"cosine_true{suffix}"] = cosines.mean().item() if len(cosines) else None
     # The mean of all products is the product of the means; not by @, which autocast would blur.
-    result["cosine_random"] = (units[0].mean(0) * units[1].mean(0)).sum().item()
+    means = [unit.mean(0) for unit in ranking.units]
+    result["cosine_random"] = (means[0] * means[1]).sum().item()
     return result
 
 
@@ -198,24 +220,28 @@ def dictionary_alignment(
 ) -> dict[str, float | None]:
     """`alignment_scores` of [vocabulary, d] embeddings over all pairs of a dictionary.
 
-    The candidates are all words of either side of the dictionary: for a vocabulary and its twin,
-    all original and all derived tokens (the paper's). A word of several pieces is their mean.
+    The candidates are all words of the dictionary: for a dictionary of the vocabulary, all original
+    and all derived tokens (the paper's measure). A word of several pieces is their mean.
     """
     pairs = (*dictionary.seen, *dictionary.heldout)
-    words = [list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1)]
-    places = [{word: place for place, word in enumerate(side)} for side in words]
-    original, derived = (WordPieces(side).to(embeddings.device)(embeddings) for side in words)
-    index = torch.tensor([[places[0][a], places[1][b]] for a, b in pairs])
+    tables, columns = [], []
+    for words in zip(*pairs, strict=True):
+        place = {word: i for i, word in enumerate(dict.fromkeys(words))}
+        tables.append(WordPieces(list(place)).to(embeddings.device)(embeddings))
+        columns.append(torch.tensor([place[word] for word in words]))
     seen = torch.arange(len(pairs)) < len(dictionary.seen)
-    device = embeddings.device
-    return alignment_scores(original, derived, index.to(device), seen.to(device))
+    return alignment_scores(tables[0], tables[1], torch.stack(columns, 1), seen)
 
 
 class AlignmentMetric(evaluate.Metric):
-    """`alignment_scores` as a Hugging Face `evaluate` metric: row i of each side is a true pair.
+    """`alignment_scores` as a Hugging Face `evaluate` metric: the rows i are a true pair.
 
-    `compute(predictions=[p, d], references=[p, d], seen=[p], csls_neighbours=10)` returns the same
-    dictionary; it needs no network. Errors and sources are those of `alignment_scores`.
+    Args:
+        predictions: embeddings of the original words, one row each.
+        references: embeddings of their counterparts in the derived language, in the same order.
+        seen: list of bools, one a row: was the pair trained on? Default: all were.
+        csls_neighbours: neighbours in the hub correction. Default: 10.
+    Returns: the dictionary of `alignment_scores`, with its errors and sources. No network needed.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -223,7 +249,7 @@ class AlignmentMetric(evaluate.Metric):
         return evaluate.MetricInfo(
             description="How well two languages are aligned: P@k, MRR and CSLS of true pairs.",
             citation=_CITATION,
-            inputs_description=_INPUTS,
+            inputs_description=str(AlignmentMetric.__doc__),
             features=datasets.Features({"predictions": row, "references": row}),
             reference_urls=["https://arxiv.org/abs/2211.08547", "https://arxiv.org/abs/1710.04087"],
         )

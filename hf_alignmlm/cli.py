@@ -14,11 +14,11 @@ COMMANDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "pretrain": ("pretraining", "main", (), "pre-train a masked LM on a language and its twin"),
     "tag": ("tasks.finetuning", "main", ("tag",), "fine-tune for POS, NER …; test the transfer"),
     "nli": ("tasks.finetuning", "main", ("nli",), "fine-tune for inference; test the transfer"),
-    "corpus": ("hub.builders", "main", (), "build a dataset of a corpus or task and its twin"),
+    "corpus": ("hub.build", "main", (), "build a dataset of a corpus or task and its twin"),
     "parse": ("data.trees", "main", (), "give raw text dependency trees"),
     "report": ("report", "main", (), "gather many runs into tables and figures"),
     "card": ("hub.cards", "card_main", (), "write the card of a run or a dataset"),
-    "push": ("hub.cards", "push_main", (), "upload a run or a dataset to the Hub"),
+    "push": ("hub.push", "push_main", (), "upload a run or a dataset to the Hub"),
 }
 # A package that adds an objective, a loss, an order or a task names its module in this group.
 PLUGINS = "hf_alignmlm"
@@ -36,7 +36,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> None:
     arguments = getattr(import_module(f"hf_alignmlm.{module}"), function)(argv, *more)
     if arguments is not None:
         from hf_alignmlm.arguments import one_line_errors
-        from hf_alignmlm.hub.cards import push_run
+        from hf_alignmlm.hub.push import push_run
 
         with one_line_errors():
             push_run(arguments)

@@ -7,28 +7,27 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, rotate_checkpoints
 from transformers.utils import logging
 
 from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.arguments import option
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
-from hf_alignmlm.models.modeling import IGNORE_INDEX, BertForAlignedMaskedLM
+from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, embedding_matrix
+from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.runs import seal_checkpoint
 
 logger = logging.get_logger(__name__)
 
-
 # The parts of the loss that a model may name in its output.
 PARTS = ("mlm_loss", "alignment_loss")
-
-
 # What is worth a line in every evaluation; the results file has all of it.
 LOGGED_ALIGNMENT = ("p1", "p1_seen", "p1_heldout", "csls_p1", "cosine_true", "cosine_random")
 
@@ -39,12 +38,29 @@ def has_compiler() -> bool:
 
 
 @dataclass
-class AlignMLMTrainingArguments(TrainingArguments):
-    """The library's training arguments, with defaults that suit pre-training."""
+class CommandArguments(TrainingArguments):
+    """The library's training arguments."""
 
     overwrite_output_dir: bool = option(
         False, "Remove the run that lies in the output folder, if there is another one."
     )
+
+    def __post_init__(self) -> None:
+        if self.use_cpu or not torch.accelerator.is_available():
+            # There is nothing to copy to; the library would warn at every run.
+            self.dataloader_pin_memory = False
+            if self.torch_compile and not has_compiler():
+                logger.warning(
+                    "There is no C++ compiler for torch.compile: training runs uncompiled"
+                )
+                self.torch_compile = False
+        super().__post_init__()
+
+
+@dataclass
+class AlignMLMTrainingArguments(CommandArguments):
+    """The library's training arguments, with defaults that suit pre-training."""
+
     # The collator needs columns that the model does not take: example, epoch, language.
     remove_unused_columns: bool = field(default=False)
     eval_strategy: str = field(default="steps")
@@ -56,10 +72,6 @@ class AlignMLMTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(default=False)
 
     def __post_init__(self) -> None:
-        on_cpu = self.use_cpu or not torch.cuda.is_available()
-        if self.torch_compile and on_cpu and not has_compiler():
-            logger.warning("There is no C++ compiler for torch.compile: training runs uncompiled")
-            self.torch_compile = False
         super().__post_init__()
         # The results need the number of tokens, and a resumed run can only read it from its state.
         self.include_num_input_tokens_seen = "non_padding"
@@ -70,9 +82,11 @@ class AlignMLMTrainingArguments(TrainingArguments):
 class AlignMLMTrainer(Trainer):
     """Trains `BertForAlignedMaskedLM`, and any masked LM that names the parts of its loss.
 
-    Logs `mlm_loss` and `alignment_loss` beside `loss`; evaluates `mlm_loss` and `perplexity` (its
-    exponential, nothing else in it) of each evaluation set, and the alignment of the model's
-    dictionary; saves the language beside the model.
+    Logs `mlm_loss` and `alignment_loss` beside `loss`. In evaluation `eval_loss` is the masked-LM
+    loss alone, so that its exponential is a perplexity, and what the library derives from it (best
+    model, learning rate on a plateau) follows the masked LM; of several evaluation sets it is their
+    mean. Evaluates the alignment of the model's dictionary once, and saves the language beside the
+    model.
     """
 
     def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
@@ -97,17 +111,20 @@ class AlignMLMTrainer(Trainer):
             num_items_in_batch = None
         elif self._own_model and not return_outputs:
             inputs = {**inputs, "keep_logits": False}
+        # Before the call, which may take them out: for label smoothing, say.
+        weight = inputs["labels"].ne(IGNORE_INDEX).sum().float()
         loss, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
-        weight = inputs["labels"].ne(IGNORE_INDEX).sum().float()
         if num_items_in_batch is not None:
             weight = weight / num_items_in_batch
         sums = self._sums[model.training]
-        for name in PARTS if model.training else ("loss", *PARTS):
+        for name in PARTS:
             if (value := outputs.get(name)) is not None:
                 term = torch.stack([value.detach().float() * weight, weight])
                 sums[name] = sums[name] + term if name in sums else term
+        if not model.training:
+            loss = outputs.get("mlm_loss", loss)
         return (loss, outputs) if return_outputs else loss
 
     def _means(self, training: bool) -> dict[str, float]:
@@ -135,8 +152,12 @@ class AlignMLMTrainer(Trainer):
             # Several processes fill up the last batch with rows from the start: count none twice.
             own = last.remainder - self.args.process_index * len(inputs["labels"])
             inputs["labels"][max(0, own) :] = IGNORE_INDEX
-        if prediction_loss_only:
+        if prediction_loss_only and self._own_model:
             inputs = {**inputs, "sparse_logits": True}
+        if ignore_keys is None:
+            # A stock configuration does not know that the parts of the loss are no predictions.
+            known = getattr(self.accelerator.unwrap_model(self.model).config, _IGNORED, None) or []
+            ignore_keys = list(dict.fromkeys([*known, *PARTS]))
         return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
@@ -147,8 +168,7 @@ class AlignMLMTrainer(Trainer):
         prefix = kwargs.get("metric_key_prefix", "eval")
         means = self._means(training=False)
         if "mlm_loss" in means:
-            metrics[f"{prefix}_loss"] = means["loss"]
-            metrics[f"{prefix}_mlm_loss"] = means["mlm_loss"]
+            metrics[f"{prefix}_loss"] = metrics[f"{prefix}_mlm_loss"] = means["mlm_loss"]
             metrics[f"{prefix}_perplexity"] = math.exp(min(means["mlm_loss"], 700.0))
         return output
 
@@ -160,15 +180,20 @@ class AlignMLMTrainer(Trainer):
     ) -> dict[str, float]:
         """Evaluate each set (a dictionary of them: by language) and, once, the alignment."""
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        more: dict[str, float] = {}
+        if isinstance(sets := eval_dataset or self.eval_dataset, dict):
+            more[f"{metric_key_prefix}_loss"] = fmean(
+                metrics[f"{metric_key_prefix}_{name}_loss"] for name in sets
+            )
         if metric_key_prefix == "eval" and (alignment := self.alignment()):
-            logged = {
+            more |= {
                 f"eval_alignment_{name}": value
                 for name in LOGGED_ALIGNMENT
                 if (value := alignment[name]) is not None
             }
-            self.log(dict(logged))
-            metrics |= logged
-        return metrics
+        if more:
+            self.log(dict(more))
+        return metrics | more
 
     def alignment(self) -> dict[str, float | None]:
         """Alignment of the input word embeddings over the dictionary, in percent; empty without."""
@@ -176,7 +201,17 @@ class AlignMLMTrainer(Trainer):
         dictionary = getattr(model, "dictionary", None)
         if dictionary is None:
             return {}
-        return dictionary_alignment(model.get_input_embeddings().weight, dictionary)
+        with torch.no_grad():
+            embeddings = embedding_matrix(model.get_input_embeddings())
+        return dictionary_alignment(embeddings, dictionary)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The library's, with the language beside the model."""
+        super().save_model(output_dir, _internal_call)
+        if self.language is not None and self.args.should_save:
+            self.language.save_pretrained(output_dir or str(self.args.output_dir))
+
+    # The library has no hook for these three.
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         # The library stops after a step alone: resumed at the last one, it would take one more.
@@ -189,14 +224,19 @@ class AlignMLMTrainer(Trainer):
         # Counted from the ids: the attention mask of isolated sentences has two dimensions more.
         super()._track_num_input_tokens({"input_ids": inputs["input_ids"]})
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.language is not None and self.args.should_save:
-            self.language.save_pretrained(output_dir or str(self.args.output_dir))
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        # The library removes old checkpoints before this one is sealed, and by their time, which
+        # it says may not be reliable: here the seal comes first, and the order is that of steps.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            seal_checkpoint(Path(self._get_output_dir(trial)) / folder)
+            folder = self._get_output_dir(trial)
+            seal_checkpoint(Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            rotate_checkpoints(folder, limit, self.state.best_model_checkpoint)
+
+
+_IGNORED = "keys_to_ignore_at_inference"

@@ -20,7 +20,7 @@ from typing import Any
 
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data.conllu import read_conllu
-from hf_alignmlm.data.trees import load_parser
+from hf_alignmlm.data.parsers import load_parser
 from hf_alignmlm.files import open_file, write_json
 from hf_alignmlm.languages.word_order import Sentence
 

@@ -11,8 +11,18 @@ ROOT = Path(__file__).resolve().parent.parent
 # From left to right; a room knows those before it.
 ROOMS = (
     *("__init__", "files", "arguments", "runs", "languages", "minienglish", "data", "objectives"),
-    *("models", "alignment", "sizes", "trainer", "pretraining", "tasks", "report", "hub", "cli"),
-    "__main__",
+    *(
+        "models",
+        "alignment",
+        "sizes",
+        "trainer",
+        "pretraining",
+        "tasks",
+        "figures",
+        "report",
+        "hub",
+    ),
+    *("cli", "__main__"),
 )
 PACKAGE = sorted((ROOT / "hf_alignmlm").rglob("*.py"))
 OUTSIDE = sorted([*(ROOT / "study").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])

@@ -180,8 +180,10 @@ def test_perplexity_is_of_the_whole_set_and_of_the_masked_lm_part_alone(tmp_path
         assert metrics[f"eval_{name}_mlm_loss"] == pytest.approx(total / count, rel=1e-5)
         expected = math.exp(total / count)
         assert metrics[f"eval_{name}_perplexity"] == pytest.approx(expected, rel=1e-4)
-        loss = total / count + 10.0 * alignment
-        assert metrics[f"eval_{name}_loss"] == pytest.approx(loss, rel=1e-5)
+        # The alignment term is no part of it, or its exponential would be no perplexity.
+        assert metrics[f"eval_{name}_loss"] == metrics[f"eval_{name}_mlm_loss"]
+    mean = (metrics["eval_original_loss"] + metrics["eval_derived_loss"]) / 2
+    assert metrics["eval_loss"] == pytest.approx(mean)
     # The sets do differ, and so would the mean of the rows' means.
     assert metrics["eval_original_mlm_loss"] != pytest.approx(metrics["eval_derived_mlm_loss"])
 
@@ -241,6 +243,40 @@ def test_tokens_are_counted_without_padding_even_under_a_mask_of_four_dimensions
     )
     trainer.train()
     assert trainer.state.num_input_tokens_seen == 2 * 2 * 9
+
+
+@pytest.mark.parametrize("sets", [1, 2])
+def test_the_best_model_and_the_plateau_follow_the_masked_lm(tmp_path, sets):
+    rows = gradient_driver.make_rows(3, seed=2)
+    trainer = AlignMLMTrainer(
+        gradient_driver.make_model(),
+        arguments(
+            tmp_path,
+            **dict.fromkeys(("save_strategy", "eval_strategy"), "steps"),
+            **dict.fromkeys(("save_steps", "eval_steps"), 2),
+            load_best_model_at_end=True,
+            lr_scheduler_type="reduce_lr_on_plateau",
+        ),
+        train_dataset=gradient_driver.make_rows(),
+        eval_dataset=rows if sets == 1 else {"original": rows, "derived": rows},
+    )
+    trainer.train()
+    losses = [e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e]
+    assert min(losses) > 0  # with the alignment term it would not be
+    assert trainer.state.best_metric == pytest.approx(min(losses))
+
+
+def test_no_warning_reaches_the_user_on_a_machine_without_accelerator(tmp_path, recwarn, caplog):
+    logging.getLogger("transformers").propagate = True
+    trainer = AlignMLMTrainer(
+        gradient_driver.make_model(),
+        arguments(tmp_path, save_strategy="steps", save_steps=1),
+        train_dataset=gradient_driver.make_rows(),
+    )
+    trainer.train()
+    said = [str(w.message) for w in recwarn] + caplog.messages
+    assert not [line for line in said if "pin" in line or "mtime" in line]
+    assert sorted(p.name for p in tmp_path.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
 
 
 # --- checkpoints ----------------------------------------------------------------------------------

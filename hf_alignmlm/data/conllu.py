@@ -13,10 +13,10 @@ from hf_alignmlm.languages.word_order import Sentence, plan_tree
 
 
 def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
-    """Sentences of a CoNLL-U file (`.gz` or plain), to learn from or to derive.
+    """The sentences of a CoNLL-U file (`.gz` or plain).
 
-    Multiword tokens and empty nodes are skipped; without `trees`, heads are not looked at. Raises
-    ValueError, naming file and sentence, for no CoNLL-U, no tree, no sentence; and OSError.
+    Multiword tokens and empty nodes are skipped. Without `trees`, heads are not checked. Raises
+    OSError, and ValueError that names file and sentence for no CoNLL-U, no tree or no sentence.
     """
     number = 0
     try:

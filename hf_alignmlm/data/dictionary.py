@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,14 +16,8 @@ from torch import Tensor
 from hf_alignmlm.files import open_file, read_json, write_text
 
 Pieces = tuple[int, ...]
-
-
 Pair = tuple[Pieces, Pieces]
-
-
 DICTIONARY_FILE = "dictionary.json"
-
-
 FORMAT_VERSION = 1
 
 
@@ -32,9 +25,9 @@ FORMAT_VERSION = 1
 class BilingualDictionary:
     """Pairs (original, derived) of token-id sequences, drawn once with a seed and saved.
 
-    An artifact rather than a draw of the model's: every process and every later load has the same
-    pairs. `seen` pairs train; `heldout` pairs only measure. `skipped` counts the unusable lines of
-    the file it came from.
+    It is a file beside the model, not a draw of the model's own, so that every process and every
+    later load has the same pairs. `seen` pairs train; `heldout` pairs only measure. `skipped`
+    counts the unusable lines of the file it came from.
     """
 
     seen: tuple[Pair, ...]
@@ -55,10 +48,11 @@ class BilingualDictionary:
         seed: int = 0,
         skipped: int = 0,
     ) -> BilingualDictionary:
-        """Draw `fraction` (0 to 1) of the pairs, without replacement, as seen; hold out the rest.
+        """Draw `fraction` (0 to 1) of the original words, and all their pairs, as seen.
 
-        All translations of an original word fall on the same side, or a held-out pair's original
-        would be a seen one. Raises `ValueError` for a fraction outside 0 to 1 or no pairs at all.
+        The draw is without replacement; the other words' pairs are held out. It is by word, because
+        a held-out pair whose word has a seen translation would not be unseen. Raises `ValueError`
+        for a fraction outside 0 to 1 or no pairs at all.
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"dictionary_fraction must lie between 0 and 1, not {fraction}")
@@ -68,13 +62,9 @@ class BilingualDictionary:
         originals = sorted({original for original, _ in unique})
         random.Random(f"dictionary/{seed}").shuffle(originals)
         chosen = set(originals[: math.floor(fraction * len(originals) + 0.5)])
-        return cls(
-            tuple(pair for pair in unique if pair[0] in chosen),
-            tuple(pair for pair in unique if pair[0] not in chosen),
-            fraction,
-            seed,
-            skipped,
-        )
+        seen = tuple(pair for pair in unique if pair[0] in chosen)
+        heldout = tuple(pair for pair in unique if pair[0] not in chosen)
+        return cls(seen, heldout, fraction, seed, skipped)
 
     @classmethod
     def from_file(
@@ -86,11 +76,11 @@ class BilingualDictionary:
         fraction: float = 1.0,
         seed: int = 0,
     ) -> BilingualDictionary:
-        """Read a two-column text file of word pairs, parted by a tab or, without one, white space.
+        """Read a text file of two columns: a tab between them or, in a line without one, a space.
 
-        `encode` turns a word (or a tab-parted phrase) into token ids. A line that does not have two
-        columns, or a word that the vocabulary does not know, is skipped and counted; a file with no
-        usable line is a `ValueError`.
+        `encode` turns a word (or a phrase, between tabs) into token ids. A line without exactly two
+        columns, or with a word that the vocabulary does not know, is skipped and counted; a file
+        with no usable line is a `ValueError`.
         """
         pairs: list[Pair] = []
         skipped = 0
@@ -99,9 +89,10 @@ class BilingualDictionary:
                 for line in filter(None, map(str.strip, stream)):
                     columns = line.split("\t") if "\t" in line else line.split()
                     ids = [tuple(encode(column.strip())) for column in columns]
-                    usable = len(ids) == 2 and all(i and unknown_id not in i for i in ids)
-                    pairs += [cast(Pair, tuple(ids))] * usable
-                    skipped += not usable
+                    if len(ids) == 2 and all(i and unknown_id not in i for i in ids):
+                        pairs.append((ids[0], ids[1]))
+                    else:
+                        skipped += 1
             except UnicodeDecodeError:
                 raise ValueError(f"{path} is not UTF-8 text: convert it first") from None
         if not pairs:
@@ -125,10 +116,8 @@ class BilingualDictionary:
         try:
             if data["version"] != FORMAT_VERSION:
                 raise ValueError(f"version {data['version']}, not {FORMAT_VERSION}")
-            seen, heldout = (
-                tuple((_pieces(a), _pieces(b)) for a, b in data[name])
-                for name in ("seen", "heldout")
-            )
+            groups = [data["seen"], data["heldout"]]
+            seen, heldout = (tuple((_pieces(a), _pieces(b)) for a, b in group) for group in groups)
             return cls(seen, heldout, data["fraction"], data["seed"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a dictionary of this library: {error}") from None
@@ -143,9 +132,9 @@ def _pieces(word: Sequence[int] | int) -> Pieces:
 
 
 class WordPieces(torch.nn.Module):
-    """Words as bags of pieces: the mean of the embeddings of each word's pieces.
+    """Words as the mean of the embeddings of their pieces.
 
-    Buffers are not persistent, so a checkpoint stays plain, and move with the model.
+    Buffers move with the model; they are not persistent, so that a checkpoint stays plain.
     """
 
     pieces: Tensor
@@ -154,12 +143,12 @@ class WordPieces(torch.nn.Module):
     def __init__(self, words: Sequence[Pieces]):
         super().__init__()
         pieces = torch.tensor([piece for word in words for piece in word], dtype=torch.long)
-        lengths = torch.tensor([0, *map(len, words)][:-1]) if words else torch.zeros(0)
-        single = len(pieces) == len(words)
+        # Where each word's pieces start: words of 1, 2 and 1 pieces start at 0, 1 and 3. Words of
+        # one piece each need no mean.
+        starts = torch.tensor([0, *map(len, words)], dtype=torch.long)[:-1].cumsum(0)
         self.register_buffer("pieces", pieces, persistent=False)
-        self.register_buffer(
-            "offsets", None if single else lengths.cumsum(0).long(), persistent=False
-        )
+        offsets = None if len(pieces) == len(words) else starts
+        self.register_buffer("offsets", offsets, persistent=False)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """[vocabulary, d] embeddings to [words, d]."""

@@ -13,38 +13,53 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import (
-    Features,
-    IterableDataset,
-    List,
-    Value,
-)
-from tokenizers import (
-    Tokenizer,
-)
+from datasets import Features, IterableDataset, List, Value
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
-from hf_alignmlm.data.sources import Corpus, _columns, code_digest, logger, row_text, sentences
+from hf_alignmlm.data.sources import Corpus, code_digest, column_names, row_text, sentences
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
+
+logger = logging.get_logger(__name__)
 
 # Rows of a table tokenized at once: a batch costs by its different words more than by its words.
 TOKENIZING_BATCH = 4000
+# Words that are remembered at once.
+WORDS_KEPT = 1 << 20
+# BERT's normaliser does not change printable ASCII, and its pre-tokenizer splits it like this.
+ASCII_WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
 
-
-TOKENIZED = Features(
-    {
-        "original": List(Value("int32")),
-        "derived": List(Value("int32")),
-        "pieces": List(Value("int16")),
-        "order": List(Value("int32")),
-        "index": Value("int64"),
-    }
-)
+# A row a sentence: both languages' ids, the number of pieces of each original word, the original
+# word at each derived place, and the sentence's index.
+_IDS = List(Value("int32"))
+TOKENIZED = Features({"original": _IDS, "derived": _IDS, "pieces": List(Value("int16"))})
+TOKENIZED |= {"order": _IDS, "index": Value("int64")}
 
 
 @lru_cache(maxsize=4)
 def _encoder(tokenizer: str, language: SyntheticLanguage) -> WordEncoder:
     return WordEncoder(tokenizer, language)
+
+
+def _batch_sentences(
+    batch: dict[str, list[Any]], indices: list[int], encoder: WordEncoder
+) -> list[tuple[Any, Any, int]]:
+    """The sentences of a batch of rows: words (or text), tree and index.
+
+    A row in the derived script gives one without words, whose index, -1 - row, counts it.
+    """
+    # A text is encoded in one piece. A joined corpus may have rows of words beside it: then it is
+    # split, for a batch holds texts or lists of words, not both.
+    split = encoder.words if "words" in batch else None
+    rows: list[tuple[Any, Any, int]] = []
+    for position, row_index in enumerate(indices):
+        row = {name: values[position] for name, values in batch.items()}
+        if encoder.language.uses_derived_script(row_text(row)):
+            rows.append(([] if split else "", None, -1 - row_index))
+        else:
+            rows += sentences(row, row_index, split)
+    return rows
 
 
 def _tokenize(
@@ -56,42 +71,36 @@ def _tokenize(
     digest: str,
 ) -> pa.Table:
     encoder = _encoder(tokenizer, language)
-    # Texts go through whole; beside rows of words, as a joined corpus may have them, as words too.
-    split = encoder.words if "words" in batch else None
-    rows: list[Any] = []
     collects = gc.isenabled()
     # Nothing here is part of a cycle, and the search for cycles took a fifth of the time.
     gc.disable()
     try:
-        for position, row_index in enumerate(indices):
-            row = {name: values[position] for name, values in batch.items()}
-            if language.uses_derived_script(row_text(row)):
-                # A row without tokens stands for a skipped line, to be counted.
-                rows.append(([] if split else "", None, -1 - row_index))
-            else:
-                rows += sentences(row, row_index, split)
-        found, trees, numbers = zip(*rows, strict=True) if rows else ((), (), ())
+        rows = _batch_sentences(batch, indices, encoder)
+        texts, trees, numbers = zip(*rows, strict=True) if rows else ((), (), ())
 
         def order(words: list[str], i: int) -> list[int]:
             return language.order(words, tree=trees[i], index=numbers[i])
 
-        columns = encoder.encode(found, order) | {"index": np.array(numbers, np.int64)}
+        columns = encoder.encode(texts, order) | {"index": np.array(numbers, np.int64)}
     finally:
         if collects:
             gc.enable()
     table = pa.table(columns, schema=TOKENIZED.arrow_schema)
-    # A text may be without words: of characters that the normaliser drops.
-    kept = pc.or_(pc.less(table["index"], 0), pc.greater(pc.list_value_length(table["pieces"]), 0))
-    return table if pc.all(kept).as_py() else table.filter(kept)
+    # A text of nothing but characters that the normaliser drops has no words.
+    has_words = pc.greater(pc.list_value_length(table["pieces"]), 0)
+    used = pc.or_(pc.less(table["index"], 0), has_words)
+    return table if pc.all(used).as_py() else table.filter(used)
 
 
-def _tokenize_lists(*args: Any, **kwargs: Any) -> dict[str, list[Any]]:
+def _tokenize_stream(*args: Any, **kwargs: Any) -> dict[str, list[Any]]:
+    # Streams take no tables.
     return _tokenize(*args, **kwargs).to_pydict()
 
 
-def _keep(name: str, skipped: list[int], index: int) -> bool:
-    if index < 0 and not skipped:
-        skipped.append(-index)
+def _is_sentence(name: str, reported: list[int], index: int) -> bool:
+    """Whether a row of a stream is a sentence; the first skipped line is reported."""
+    if index < 0 and not reported:
+        reported.append(-index)
         logger.warning(
             "%s: line %d already uses the derived script; such lines are skipped", name, -index
         )
@@ -106,53 +115,33 @@ def tokenize_corpus(
     num_proc: int | None = None,
     name: str = "corpus",
 ) -> Corpus:
-    """Both languages' token ids, side by side, a row a sentence (`TOKENIZED`).
+    """Both languages' token ids, side by side: a `TOKENIZED` row a sentence.
 
-    `original` and `derived` are ids, `pieces` the number of pieces of each original word, `order`
-    the original word at each derived place. Lines that already use the derived script are skipped,
-    counted and reported with the first one's number; nothing left is a `ValueError`. Of a stream
-    only the first such line is reported, as it is met.
+    Lines that already use the derived script are skipped, counted and reported with the first one's
+    number; where nothing is left, that is a `ValueError`. Of a stream only the first such line is
+    reported, as it is met.
     """
-    arguments = {
-        "tokenizer": tokenizer.backend_tokenizer.to_str(),
-        "language": language,
-        "digest": code_digest(),
-    }
-    options: dict[str, Any] = {
-        "with_indices": True,
-        "batched": True,
-        "fn_kwargs": arguments,
-        "remove_columns": _columns(corpus),
-        "features": TOKENIZED,
-    }
+    backend = tokenizer.backend_tokenizer.to_str()
+    arguments = {"tokenizer": backend, "language": language, "digest": code_digest()}
+    options: dict[str, Any] = {"with_indices": True, "batched": True, "fn_kwargs": arguments}
+    options |= {"remove_columns": column_names(corpus), "features": TOKENIZED}
     if isinstance(corpus, IterableDataset):
-        stream = corpus.map(_tokenize_lists, **options)
-        return stream.filter(partial(_keep, name, []), input_columns="index")
-    options["batch_size"] = TOKENIZING_BATCH
-    tokenized = corpus.map(_tokenize, num_proc=num_proc, desc=f"Tokenizing {name}", **options)
+        stream = corpus.map(_tokenize_stream, **options)
+        return stream.filter(partial(_is_sentence, name, []), input_columns="index")
+    options |= {"batch_size": TOKENIZING_BATCH, "num_proc": num_proc}
+    tokenized = corpus.map(_tokenize, desc=f"Tokenizing {name}", **options)
     index = tokenized.with_format("numpy")["index"][:]
     skipped = index[index < 0]
     if len(skipped):
         logger.warning(
             "%s: skipped %d line(s) that already use the derived script, the first is line %d",
-            name,
-            len(skipped),
-            -skipped.max(),
+            *(name, len(skipped), -skipped.max()),
         )
         tokenized = tokenized.select((index >= 0).nonzero()[0])
     if not len(tokenized):
-        raise ValueError(
-            f"{name} has no sentence left"
-            + (": all of its lines use the derived script" if len(skipped) else "")
-        )
+        reason = ": all of its lines use the derived script" if len(skipped) else ""
+        raise ValueError(f"{name} has no sentence left{reason}")
     return tokenized
-
-
-WORDS_KEPT = 1 << 20
-
-
-# What BERT's normaliser, which changes none of it, and pre-tokenizer make of printable ASCII.
-ASCII_WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
 
 
 class WordEncoder:
@@ -172,7 +161,7 @@ class WordEncoder:
 
     def words(self, text: str) -> list[str]:
         """The words of a text as the tokenizer's own normaliser and pre-tokenizer see them."""
-        # Neither looks past a space, and what stands between two is mostly known already.
+        # Neither looks past a space, and most of what stands between two spaces is cached.
         return list(chain.from_iterable(map(self._units, text.split(" "))))
 
     def _split(self, text: str) -> list[str]:
@@ -182,7 +171,7 @@ class WordEncoder:
         return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
 
     def _ids(self, words: Iterable[str]) -> tuple[int, ...]:
-        # By the model alone, so that a literal "[MASK]" in a text stays text.
+        # The model alone tokenizes, so that a literal "[MASK]" in a text stays text.
         return tuple([token.id for word in words for token in self._model.tokenize(word)])
 
     def _original(self, word: str) -> tuple[int, ...]:
@@ -197,7 +186,7 @@ class WordEncoder:
         sentences: Sequence[str] | Sequence[Sequence[str]],
         order: Callable[[list[str], int], Sequence[int]],
     ) -> dict[str, pa.ListArray]:
-        """Sentences to `original` ids, `derived` ids by `order`, and each word's `pieces`.
+        """Sentences to the first four columns of `TOKENIZED`.
 
         Sentences are texts, or lists of words that stay as they are. `order(words, i)` gives the
         order of the i-th. What stands between two spaces is looked up once a batch, as a number;
@@ -207,17 +196,19 @@ class WordEncoder:
             self._forget()
         if all(isinstance(sentence, str) for sentence in sentences):
             parts = pc.split_pattern(pa.array(sentences, pa.string()), " ")
-            numbers, _, ends = self._texts.take(self._look_up(parts.flatten(), self._text))
+            numbers, _, ends = self._texts.take(_numbers(parts.flatten(), self._text))
             bounds = ends[parts.offsets.to_numpy()]
         else:
             parts = pa.array(sentences, pa.list_(pa.string()))
-            numbers, bounds = self._look_up(parts.flatten(), self._word), parts.offsets.to_numpy()
+            numbers, bounds = _numbers(parts.flatten(), self._word), parts.offsets.to_numpy()
         words = list(map(self._words.__getitem__, numbers.tolist()))
         orders = [order(words[a:b], i) for i, (a, b) in enumerate(pairwise(bounds.tolist()))]
         places = np.fromiter(chain.from_iterable(orders), np.int32, len(numbers))
-        moved = numbers[places + np.repeat(bounds[:-1], np.diff(bounds))]
-        original, pieces, starts = self._sides[0].take(numbers)
-        derived, _, derived_starts = self._sides[1].take(moved)
+        # Places count from the sentence's start: with bounds [0, 3, 5] the order [2, 1, 0, 1, 0]
+        # takes the words [2, 1, 0, 4, 3].
+        reordered = numbers[places + np.repeat(bounds[:-1], np.diff(bounds))]
+        original, pieces, starts = self._original_ids.take(numbers)
+        derived, _, derived_starts = self._derived_ids.take(reordered)
         columns = {
             "original": (starts[bounds], original),
             "derived": (derived_starts[bounds], derived),
@@ -229,15 +220,10 @@ class WordEncoder:
             for name, (offsets, values) in columns.items()
         }
 
-    @staticmethod
-    def _look_up(strings: pa.StringArray, number: Callable[[str], int]) -> np.ndarray:
-        found = strings.dictionary_encode()
-        numbers = np.fromiter(map(number, found.dictionary.to_pylist()), np.int64)
-        return numbers[found.indices.to_numpy()]
-
     def _forget(self) -> None:
+        # Words have numbers, and so have texts between spaces, whose rows are their words' numbers.
         self._words: list[str] = []
-        self._texts, self._sides = _Rows(), (_Rows(), _Rows())
+        self._texts, self._original_ids, self._derived_ids = _Rows(), _Rows(), _Rows()
         self._text, self._word = cache(self._add_text), cache(self._add_word)
 
     def _add_text(self, text: str) -> int:
@@ -245,26 +231,33 @@ class WordEncoder:
 
     def _add_word(self, word: str) -> int:
         self._words.append(word)
-        self._sides[1].append(self.derived(word))
-        return self._sides[0].append(self._original(word))
+        self._derived_ids.append(self.derived(word))
+        return self._original_ids.append(self._original(word))
+
+
+def _numbers(strings: pa.StringArray, number: Callable[[str], int]) -> np.ndarray:
+    """The number of each string; `number` is called once for each different one."""
+    encoded = strings.dictionary_encode()
+    numbers = np.fromiter(map(number, encoded.dictionary.to_pylist()), np.int64)
+    return numbers[encoded.indices.to_numpy()]
 
 
 class _Rows:
-    """Rows of ids of any length, end to end, that grow one by one and are read many at once."""
+    """Rows of integers of any length, end to end; added one by one, read many at once."""
 
     def __init__(self) -> None:
-        self.ids, self.ends = array("i"), array("q", [0])
+        self.values, self.ends = array("i"), array("q", [0])
 
     def append(self, row: Sequence[int]) -> int:
-        """Add a row; its number."""
-        self.ids.extend(row)
-        self.ends.append(len(self.ids))
+        """Add a row and return its number."""
+        self.values.extend(row)
+        self.ends.append(len(self.values))
         return len(self.ends) - 2
 
     def take(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows of these numbers, end to end, their sizes, and where each starts and ends."""
-        ids, ends = np.frombuffer(self.ids, np.int32), np.frombuffer(self.ends, np.int64)
+        values, ends = np.frombuffer(self.values, np.int32), np.frombuffer(self.ends, np.int64)
         sizes = ends[numbers + 1] - ends[numbers]
         bounds = np.concatenate([[0], np.cumsum(sizes)])
         places = np.repeat(ends[numbers] - bounds[:-1], sizes) + np.arange(bounds[-1])
-        return ids[places], sizes, bounds
+        return values[places], sizes, bounds

@@ -25,22 +25,14 @@ from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS, is_punctuation, s
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 SPECIAL_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
+    f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
 }
-
-
 CONTINUATION = "##"
-
-
 MAX_ALPHABET = 1000
 
 
 def blank_tokenizer(*, lowercase: bool = False) -> Tokenizer:
-    """BERT's normaliser and words, without a vocabulary."""
+    """BERT's normaliser and pre-tokenizer, without a vocabulary."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -50,7 +42,7 @@ def blank_tokenizer(*, lowercase: bool = False) -> Tokenizer:
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, *, lowercase: bool = False, model_max_length: int = 512
 ) -> PreTrainedTokenizerFast:
-    """Train a WordPiece tokenizer, cased unless told otherwise; the same texts give the same ids.
+    """Train a WordPiece tokenizer, cased by default; the same texts give the same ids.
 
     The vocabulary may be smaller than `vocab_size` where the texts do not fill it. Raises
     `ValueError` for a `vocab_size` that does not hold the special tokens and the characters, and
@@ -60,46 +52,59 @@ def train_tokenizer(
     tokenizer = blank_tokenizer(lowercase=lowercase)
     texts = [tokenizer.normalizer.normalize_str(text) for text in texts]
     counts = Counter(chain.from_iterable(texts))
-    characters = [
-        c
-        for c, n in counts.most_common()
-        if n > 1 and not c.isspace() and c not in DERIVED_CHARACTERS
-    ][:MAX_ALPHABET]
-    if not characters:
-        raise ValueError(
-            "there is no text to train a tokenizer on: the corpus is empty, or all of it uses the "
-            "derived script"
-        )
     # The trainer numbers characters in the order of a hash and breaks ties between merges by these
-    # numbers; characters named beforehand, in order, make its result a function of the text alone.
-    alphabet = sorted(characters)
-    alphabet += [CONTINUATION + c for c in alphabet if not is_punctuation(c)]
+    # numbers. With the characters given beforehand, in order, as if they were special tokens, its
+    # result is a function of the text alone.
+    characters = _alphabet(counts)
+    alphabet = characters + [CONTINUATION + c for c in characters if not is_punctuation(c)]
     first = [*SPECIAL_TOKENS.values(), *alphabet]
     if vocab_size <= len(first):
         raise ValueError(
             f"vocab_size {vocab_size} is too small: special tokens and the characters of this text "
             f"alone take {len(first)}"
         )
-    # Nor may it meet any other character: it would number that one, too, and past `vocab_size`.
-    others = "".join(re.escape(c) for c in counts if not c.isspace() and c not in characters)
-    if others:
-        other, word = re.compile(f"[{others}]"), re.compile(rf"\S*[{others}]\S*")
-        texts = [word.sub("", text) if other.search(text) else text for text in texts]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, special_tokens=first, show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    # The trainer would number any other character, too, and past `vocab_size`.
+    others = [c for c in counts if not c.isspace() and c not in characters]
+    tokenizer.train_from_iterator(_without_words_of(others, texts), trainer)
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in alphabet]
-    tokenizer = Tokenizer.from_str(json.dumps(state))
+    return _wrap(_framed(Tokenizer.from_str(json.dumps(state))), model_max_length)
+
+
+def _alphabet(counts: Counter[str]) -> list[str]:
+    """The characters, in order, that a vocabulary has: the most frequent, seen more than once."""
+    usual = [c for c, n in counts.most_common() if n > 1 and not c.isspace()]
+    characters = [c for c in usual if c not in DERIVED_CHARACTERS][:MAX_ALPHABET]
+    if not characters:
+        raise ValueError(
+            "there is no text to train a tokenizer on: the corpus is empty, or all of it uses the "
+            "derived script"
+        )
+    return sorted(characters)
+
+
+def _without_words_of(characters: list[str], texts: list[str]) -> list[str]:
+    """The texts without the words that have one of these characters."""
+    if not characters:
+        return texts
+    one_of = f"[{''.join(map(re.escape, characters))}]"
+    character, word = re.compile(one_of), re.compile(rf"\S*{one_of}\S*")
+    return [word.sub("", text) if character.search(text) else text for text in texts]
+
+
+def _framed(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with BERT's frame, [CLS] text [SEP], and with its decoder."""
     tokenizer.decoder = decoders.WordPiece(prefix=CONTINUATION)
-    cls, sep = (SPECIAL_TOKENS[f"{name}_token"] for name in ("cls", "sep"))
+    cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:1 {sep}:1",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
     )
-    return _wrap(tokenizer, model_max_length)
+    return tokenizer
 
 
 def _wrap(tokenizer: Tokenizer, model_max_length: int, **special: str) -> PreTrainedTokenizerFast:
@@ -152,8 +157,8 @@ def double_tokenizer(
 ) -> tuple[PreTrainedTokenizerFast, SyntheticLanguage]:
     """The tokenizer of both scripts, and the language able to spell all of its characters.
 
-    Token `i` of V keeps its id and gets a twin, its derived spelling, at `i + V`; the twins of
-    special tokens can never occur in a text, so specials are shared. 2V tokens in all.
+    Token `i` of V keeps its id, and its derived spelling gets the id `i + V`: 2V tokens in all. The
+    spellings of special tokens never occur in a text, so both languages share the special tokens.
     """
     check_wordpiece(tokenizer)
     state = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -165,11 +170,11 @@ def double_tokenizer(
     language = spelling_all(language, ordinary)
     table = spelling(language.alphabet).table
 
-    def twin(token: str) -> str:
+    def derived(token: str) -> str:
         prefix = CONTINUATION if len(token) > 2 and token.startswith(CONTINUATION) else ""
         return prefix + token.removeprefix(prefix).translate(table)
 
-    state["model"]["vocab"] = vocabulary | {twin(t): i + size for t, i in vocabulary.items()}
+    state["model"]["vocab"] = vocabulary | {derived(t): i + size for t, i in vocabulary.items()}
     special = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS}
     doubled = _wrap(Tokenizer.from_str(json.dumps(state)), tokenizer.model_max_length, **special)
     if len(doubled) != 2 * size:
@@ -178,14 +183,16 @@ def double_tokenizer(
 
 
 def reserved_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The ids of special tokens and of their twins, which stand for no word of either language."""
-    twins = [token.translate(spelling().table) for token in tokenizer.all_special_tokens]
+    """The ids of special tokens and of their derived spellings: no words of either language."""
+    spelled = [token.translate(spelling().table) for token in tokenizer.all_special_tokens]
     vocabulary = tokenizer.get_vocab()
-    return sorted({*tokenizer.all_special_ids, *(vocabulary[t] for t in twins if t in vocabulary)})
+    return sorted(
+        {*tokenizer.all_special_ids, *(vocabulary[t] for t in spelled if t in vocabulary)}
+    )
 
 
 def is_doubled(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether this tokenizer has both scripts already: its special tokens then have twins."""
+    """Whether this tokenizer has both scripts: its special tokens then have derived spellings."""
     return len(reserved_ids(tokenizer)) == 2 * len(set(tokenizer.all_special_ids))
 
 
@@ -194,7 +201,7 @@ def vocabulary_pairs(
 ) -> list[tuple[int, int]]:
     """(id, id + V) of each token of a doubled tokenizer that has a spelling of its own.
 
-    Special tokens have none, nor have the whole words that the language shares.
+    Special tokens have none, nor have the words that the language shares with the original.
     """
     size = len(tokenizer) // 2
     special = set(tokenizer.all_special_ids)

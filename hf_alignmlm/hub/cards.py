@@ -1,93 +1,80 @@
-"""Cards: a run or a dataset tells of itself what a reader needs, and goes to the Hub with it.
-
-python -m hf_alignmlm.cards write RUN
-python -m hf_alignmlm.cards push RUN --repo_id me/model [--transfer FOLDER] [--dry_run]
-"""
+"""Cards: a run or a built dataset tells of itself what a reader needs, from its own files."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import (
-    CommitOperationAdd,
     DatasetCard,
     DatasetCardData,
     EvalResult,
-    HfApi,
     ModelCard,
     ModelCardData,
 )
-from huggingface_hub.errors import HfHubHTTPError
-from transformers import TrainingArguments
 
 from hf_alignmlm import __version__, minienglish
 from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.files import read_json, write_text
-from hf_alignmlm.languages.synthetic import SyntheticLanguage
-from hf_alignmlm.report import TASK_NAMES, markdown_table, read_results
+from hf_alignmlm.languages.synthetic import NATURAL, SyntheticLanguage
+from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
+from hf_alignmlm.objectives import OBJECTIVES
+from hf_alignmlm.report import read_results, task_title
 from hf_alignmlm.runs import RESULTS_FILE
+from hf_alignmlm.tasks import TASKS
 
 CARD_FILE = "README.md"
-
-
 # What a built dataset keeps of itself, in the folder of each configuration.
 BUILD_FILE = "build.json"
+TAGS = ["hf_alignmlm", "multilingual", "arxiv:2211.08547"]
+CORPUS_CATEGORIES = ["fill-mask", "translation"]
+CORPUS_COLUMNS = "a row a sentence, `original` and `derived`, words apart by spaces"
+SCORES = {"source": "original language", "bz": "zero-shot", "bs": "supervised"}
 
 
-# What a reader needs; no optimizer, no pickle, no checkpoints on the way.
-RELEASED = (
-    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
-    *("dictionary.json", "language.json", RESULTS_FILE),
-)
+def plain(text: Any) -> str:
+    """Text of others, as Markdown that shows it as it is: no link, table or block comes of it."""
+    return re.sub(r"[\\`*\[\]<>|]", r"\\\g<0>", " ".join(str(text).split()))
 
 
-NOT_RELEASED = (
-    "*This card was rendered from local files; what it describes is not on the Hub yet.*\n\n"
-)
+def code(text: Any) -> str:
+    """A name as a code span, whose fence is longer than any run of backticks in the name."""
+    name = " ".join(str(text).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", name)), default=0))
+    return f"`{name}`" if len(fence) == 1 else f"{fence} {name} {fence}"
 
 
-ORDERS = {"inv": "the words of a sentence reversed", "perm": "the words of a sentence shuffled"}
+def number(value: Any, digits: int = 1) -> str:
+    """A measure as it is printed; a dash where it was not measured."""
+    return f"{value:,.{digits}f}" if isinstance(value, int | float) else "–"
 
 
-OBJECTIVE_NAMES = {
-    "mlm": "masked language modelling",
-    "xlm": "masked and translation language modelling (XLM)",
-    "dict-mlm": "masked language modelling with dictionary swaps (DICT-MLM)",
-    "align-mlm": "masked language modelling with embedding alignment (ALIGN-MLM)",
-}
+def _render(template: str, data: ModelCardData | DatasetCardData, **values: Any) -> str:
+    # Not `ModelCard.from_template`: it has no includes, and leaves a misspelled name out silently.
+    import jinja2
 
-
-def _fill(template: str, **values: Any) -> str:
-    path = Path(__file__).parent / "templates" / f"{template}.md"
-    return path.read_text(encoding="utf-8").format(**values)
-
-
-def describe_language(language: SyntheticLanguage) -> str:
-    """What a language is, in a sentence."""
-    parts = []
-    if language.mapped_share:
-        share = (
-            "all words" if language.mapped_share == 1 else f"{language.mapped_share:.0%} of words"
-        )
-        parts.append(f"{share} in a script of their own")
-    for order in language.orders:
-        superstrate, _, best = order.removeprefix("syn-").partition("-")
-        drawn = "most likely order" if best else "order, drawn for each sentence,"
-        parts.append(
-            ORDERS.get(order, f"nouns' and verbs' dependents in the {drawn} of `{superstrate}`")
-        )
-    return f"`{language.name}` is English with {'; '.join(parts)} (seed {language.seed})."
-
-
-def _example(language: SyntheticLanguage) -> str:
-    sentence = minienglish.sentence(5)
-    derived = language.derive(sentence.words, tree=sentence, index=5)
-    return f"- original: {' '.join(sentence.words)}\n- derived: {' '.join(derived)}"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    quoted = partial(json.dumps, ensure_ascii=False)
+    filters = {"plain": plain, "code": code, "number": number, "quoted": quoted}
+    environment.filters |= {**filters, "task_title": task_title}
+    return environment.get_template(f"{template}.md").render(
+        metadata=data.to_yaml(),
+        version=__version__,
+        results_file=RESULTS_FILE,
+        build_file=BUILD_FILE,
+        **values,
+    )
 
 
 def without_folders(value: Any) -> Any:
@@ -100,81 +87,63 @@ def without_folders(value: Any) -> Any:
     return Path(value).name if local else value
 
 
-def corpus_name(arguments: dict[str, Any]) -> str:
+def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code) -> str:
     """What a run was trained on, without the paths of the machine that trained it."""
     if files := arguments.get("train_file"):
-        files = [files] if isinstance(files, str) else files
-        return ", ".join(f"`{Path(path).name}`" for path in files)
-    for name in ("dataset", "source"):
-        if arguments.get(f"{name}_name"):
-            config = arguments.get(f"{name}_config_name") or "default"
-            return f"`{without_folders(arguments[f'{name}_name'])}` ({config})"
+        return ", ".join(
+            quote(Path(f).name) for f in ([files] if isinstance(files, str) else files)
+        )
+    for kind in ("dataset", "source"):
+        if name := arguments.get(f"{kind}_name"):
+            config = arguments.get(f"{kind}_config_name") or "default"
+            return f"{quote(without_folders(name))} ({plain(config)})"
     return "the embedded corpus, a seeded grammar of English"
 
 
-def _number(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+def citations(results: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """BibTeX of a run's objective, of its alignment loss where that has a weight, and ALIGN-MLM's,
+    whose protocol it is."""
+    cited: list[Any] = [OBJECTIVES.get(results.get("objective") or "")]
+    if config.get("alignment_loss_weight"):
+        cited.append(ALIGNMENT_LOSSES.get(config.get("alignment_loss_type") or "cosine"))
+    texts = [getattr(one, "citation", "") for one in (*cited, OBJECTIVES["align-mlm"])]
+    entries = re.split(r"\n(?=@)", "\n".join(text.strip() for text in texts if text))
+    # By key: two of them may come from the same paper.
+    return "\n".join({entry.split(",")[0]: entry.strip() for entry in entries}.values())
 
 
-def _eval_results(tasks: Sequence[dict[str, Any]]) -> list[EvalResult]:
+def _eval_results(tasks: Sequence[Mapping[str, Any]]) -> list[EvalResult]:
     return [
         EvalResult(
-            task_type=CATEGORIES[task["task"]][0],
-            task_name=TASK_NAMES[task["task"]],
-            dataset_type=corpus_name(task["arguments"]).strip("`"),
-            dataset_name=f"{TASK_NAMES[task['task']]}, {task['language']}",
+            task_type=getattr(TASKS.get(task["task"]), "category", task["task"]),
+            task_name=task_title(task["task"]),
+            dataset_type=corpus_name(task["arguments"], str),
+            dataset_name=f"{task_title(task['task'])}, {task['language']}",
             metric_type=f"{task['metric']}_{name}",
             metric_name=f"{task['metric']}, {label}",
             metric_value=round(task[name], 2),
         )
         for task in tasks
-        for name, label in (
-            ("source", "original language"),
-            ("bz", "zero-shot"),
-            ("bs", "supervised"),
-        )
+        for name, label in SCORES.items()
         if task.get(name) is not None
     ]
 
 
-LANGUAGE_TYPES = (
-    "Token types tell the languages apart: give `token_type_ids` of 0 to original text and of 1 to "
-    "derived text.\n\n"
-)
+def _example(language: SyntheticLanguage) -> dict[str, Sequence[str]]:
+    """A sentence and what the language makes of it; nothing of a language with text of its own."""
+    sentence = minienglish.sentence(5)
+    derived = language.derive(sentence.words, tree=sentence, index=5)
+    return {} if language.name == NATURAL else {"original": sentence.words, "derived": derived}
 
 
-MEASURES = {
-    "masked-LM loss, original": ("eval_original_mlm_loss", 3),
-    "masked-LM loss, derived": ("eval_derived_mlm_loss", 3),
-    "perplexity, original": ("eval_original_perplexity", 1),
-    "perplexity, derived": ("eval_derived_perplexity", 1),
-    "mean cosine of seen pairs (the alignment loss is its negative)": (
-        "alignment_cosine_true_seen",
-        3,
-    ),
-    "mean cosine of random pairs": ("alignment_cosine_random", 3),
-    "alignment P@1, all pairs": ("alignment_p1", 1),
-    "alignment P@1, seen pairs": ("alignment_p1_seen", 1),
-    "alignment P@1, held-out pairs": ("alignment_p1_heldout", 1),
-    "alignment P@1 by CSLS": ("alignment_csls_p1", 1),
-}
-
-
-SCORES = ("source", "bz", "bs", "transfer_gap")
-
-
-def _score_table(tasks: Sequence[dict[str, Any]]) -> str:
-    header = ["task", "metric", "source", "zero-shot BZ", "supervised BS", "gap", "seeds"]
-    rows = [
-        [
-            TASK_NAMES[t["task"]],
-            t["metric"],
-            *(_number(t.get(n)) for n in SCORES),
-            f"{len(t['seeds'])}",
-        ]
-        for t in tasks
+def _task_runs(run: Path, transfer: str | Path | None) -> list[dict[str, Any]]:
+    """The results of the task runs below a folder that started from this run's checkpoint."""
+    return [
+        result
+        for result in (read_results(transfer) if transfer else [])
+        if "task" in result
+        and Path(result["arguments"]["model_name_or_path"]).resolve() == run.resolve()
     ]
-    return markdown_table(header, rows)
 
 
 def model_card(
@@ -185,103 +154,39 @@ def model_card(
     Raises `ValueError` or `FileNotFoundError` for a folder that holds no finished run.
     """
     run = Path(run)
-    results = read_json(run / RESULTS_FILE)
-    if "task" in results:
-        return _task_card(run, results, repo_id)
-    if "train_steps" not in results:
+    results, config = read_json(run / RESULTS_FILE), read_json(run / "config.json")
+    arguments, task = results.get("arguments", {}), results.get("task")
+    if not task and "train_steps" not in results:
         raise ValueError(f"{run / RESULTS_FILE} is of no run of ours")
-    arguments, config = results["arguments"], read_json(run / "config.json")
-    tasks = [
-        result
-        for result in (read_results(transfer) if transfer else [])
-        if result.get("task") in TASK_NAMES
-        and Path(result["arguments"]["model_name_or_path"]).resolve() == run.resolve()
-    ]
-    name = repo_id or run.name
+    tasks = [results] if task else _task_runs(run, transfer)
+    objective = results.get("objective") or "objective unknown"
     data = ModelCardData(
         language="en",
         license="apache-2.0",
         library_name="transformers",
-        pipeline_tag="fill-mask",
-        tags=["hf_alignmlm", "multilingual", results["objective"], "arxiv:2211.08547"],
-        model_name=name,
+        pipeline_tag=getattr(TASKS.get(task), "category", None) if task else "fill-mask",
+        tags=TAGS if task else [*TAGS[:2], objective, *TAGS[2:]],
+        model_name=repo_id or run.name,
         eval_results=_eval_results(tasks) or None,
     )
-    measures = [[label, _number(results.get(k), digits)] for label, (k, digits) in MEASURES.items()]
     language = SyntheticLanguage.from_pretrained(run)
-    body = _fill(
-        "model",
-        name=name,
-        note="" if repo_id else NOT_RELEASED,
-        parameters=_number(results["parameters"] / 1e6),
-        objective=OBJECTIVE_NAMES[results["objective"]],
-        language=results["language"],
-        types=LANGUAGE_TYPES if config.get("language_embeddings") else "",
-        version=__version__,
-        definition=f"{describe_language(language)}\n\n{_example(language)}",
+    card = _render(
+        "task" if task else "model",
+        data,
+        name=data.model_name,
+        released=repo_id is not None,
+        results=results,
+        config=config,
+        tasks=tasks,
+        language=language,
+        example=_example(language),
+        objective=getattr(OBJECTIVES.get(objective), "title", objective),
+        auto_class=getattr(TASKS.get(task), "auto_class", "AutoModel"),
+        base=Path(arguments.get("model_name_or_path") or "").name,
         corpus=corpus_name(arguments),
-        tokens=f"{results['train_tokens']:,}",
-        steps=f"{results['train_steps']:,}",
-        seed=results["seed"],
-        length=config["max_position_embeddings"],
-        padding=_number(results.get("padding_share"), 2),
-        weight=config["alignment_loss_weight"],
-        fraction=arguments["dictionary_fraction"],
-        results_file=RESULTS_FILE,
-        measures=markdown_table(["measure", "value"], measures),
-        transfer=f"## Transfer\n\n{_score_table(tasks)}\n" if tasks else "",
+        citations=citations(results, config),
     )
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
-
-
-KINDS = {
-    "corpus": "a row a sentence, `original` and `derived`, words apart by spaces",
-    "pos": "parts of speech, `tokens` and `upos`, with `derived_tokens` and `derived_upos` beside",
-    "ner": "entities, `tokens` and `ner_tags`, with `derived_tokens` and `derived_ner_tags` beside",
-    "nli": "inference, `premise`, `hypothesis` and `label`, with `derived_premise` and "
-    "`derived_hypothesis` beside",
-}
-
-
-CATEGORIES = {
-    "corpus": ["fill-mask", "translation"],
-    "pos": ["token-classification"],
-    "ner": ["token-classification"],
-    "nli": ["text-classification"],
-}
-
-
-def _task_card(run: Path, results: dict[str, Any], repo_id: str | None) -> ModelCard:
-    name, arguments, task = repo_id or run.name, results["arguments"], results["task"]
-    nli = task == "nli"
-    data = ModelCardData(
-        language="en",
-        license="apache-2.0",
-        library_name="transformers",
-        pipeline_tag=CATEGORIES[task][0],
-        tags=["hf_alignmlm", "multilingual", "arxiv:2211.08547"],
-        model_name=name,
-        eval_results=_eval_results([results]),
-    )
-    language = SyntheticLanguage.from_pretrained(run)
-    body = _fill(
-        "task",
-        name=name,
-        note="" if repo_id else NOT_RELEASED,
-        task=TASK_NAMES[task],
-        language=language.name,
-        auto=f"AutoModelFor{'Sequence' if nli else 'Token'}Classification",
-        definition=f"{describe_language(language)}\n\n{_example(language)}",
-        base=Path(arguments["model_name_or_path"]).name,
-        objective=OBJECTIVE_NAMES.get(results.get("objective") or "", "objective unknown"),
-        corpus=corpus_name(arguments),
-        rows=f"{results['n_train']:,}",
-        seed=results["seeds"][0],
-        seeds=len(results["seeds"]),
-        results_file=RESULTS_FILE,
-        scores=_score_table([results]),
-    )
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+    return ModelCard(card)
 
 
 def read_builds(folder: str | Path) -> dict[str, Any]:
@@ -294,167 +199,59 @@ def dataset_card(builds: dict[str, Any], name: str, *, released: bool = False) -
     if not builds:
         return DatasetCard("")
     first = next(iter(builds.values()))
-    kind, options = first["kind"], first["options"]
+    kind, task = first["kind"], TASKS.get(first["kind"])
+    files = {
+        config: [
+            {"split": split, "path": f"{config}/{kind}-{split}*.parquet"}
+            for split in build["splits"]
+        ]
+        for config, build in builds.items()
+    }
     data = DatasetCardData(
         language="en",
         license=first["license"],
-        task_categories=CATEGORIES[kind],
-        tags=["hf_alignmlm", "multilingual", "synthetic", "arxiv:2211.08547"],
+        task_categories=[task.category] if task else CORPUS_CATEGORIES,
+        tags=[*TAGS[:2], "synthetic", *TAGS[2:]],
         pretty_name=name,
-        configs=[
-            {
-                "config_name": config,
-                "data_files": [
-                    {"split": split, "path": f"{config}/{kind}-{split}*.parquet"}
-                    for split in build["splits"]
-                ],
-            }
-            for config, build in builds.items()
-        ],
+        configs=[{"config_name": config, "data_files": paths} for config, paths in files.items()],
     )
-    languages = [
-        f"{describe_language(SyntheticLanguage(**build['language']))}\n\n"
-        + "\n".join(
-            f"- {c}: {v if isinstance(v, str | int) else ' '.join(v)}" for c, v in row.items()
-        )
-        for build in builds.values()
-        for row in [build["example"]]
-    ]
-    rows = [
-        [f"`{config}`", split, f"{count:,}"]
-        for config, build in builds.items()
-        for split, count in build["splits"].items()
-    ]
-    body = _fill(
+    card = _render(
         "dataset",
+        data,
         name=name,
-        note="" if released else NOT_RELEASED,
-        kind=KINDS[kind],
-        first=next(iter(builds)),
-        rows=markdown_table(["configuration", "split", "rows"], rows),
-        languages="\n\n".join(languages),
-        source=corpus_name(options),
-        version=first["versions"]["hf-alignmlm"],
-        build_file=BUILD_FILE,
-        license=first["license"],
+        released=released,
+        builds=builds,
+        columns=task.columns_description if task else CORPUS_COLUMNS,
+        languages=[(SyntheticLanguage(**b["language"]), b["example"]) for b in builds.values()],
+        corpus=corpus_name(first["options"]),
+        citations=citations({}, {}),
     )
-    return DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+    return DatasetCard(card)
 
 
-def push_folder(
-    folder: str | Path,
-    repo_id: str | None,
-    *,
-    repo_type: str,
-    files: Sequence[str],
-    texts: dict[str, str],
-    private: bool | None = None,
-    token: str | None = None,
-    dry_run: bool = False,
-) -> None:
-    """Upload these files in one commit, so that a push that fails leaves nothing half done.
-
-    `texts` are files that are not, or not so, in the folder: the card, results without paths.
-    `dry_run` lists all with their sizes. A push can be repeated: what the Hub has is not sent
-    again.
-    """
-    if not repo_id:
-        raise ValueError("name the repository with --repo_id")
+def card_of(
+    folder: str | Path, *, repo_id: str | None = None, transfer: str | Path | None = None
+) -> ModelCard | DatasetCard:
+    """The card of what lies in a folder: a built dataset or a finished run; else `ValueError`."""
     folder = Path(folder)
-    contents: dict[str, Path | bytes] = {
-        name: folder / name for name in files if (folder / name).exists()
-    }
-    contents |= {name: text.encode() for name, text in texts.items()}
-    for name, content in contents.items():
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        print(f"{size:>12,}  {name}")
-    if dry_run:
-        print(f"{len(contents)} files would go to {repo_type} {repo_id}")
-        return
-    api = HfApi(token=token)
-    try:
-        repo_id = api.create_repo(
-            repo_id, repo_type=repo_type, private=private, exist_ok=True
-        ).repo_id
-        operations = [CommitOperationAdd(name, content) for name, content in contents.items()]
-        commit = api.create_commit(
-            repo_id, operations, repo_type=repo_type, commit_message="Upload with hf_alignmlm"
-        )
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
+    if builds := read_builds(folder):
+        return dataset_card(builds, repo_id or folder.name, released=repo_id is not None)
+    if not (folder / RESULTS_FILE).exists():
         raise ValueError(
-            f"the push to {repo_id} failed and left {folder} as it was; repeat it: {error}"
-        ) from None
-    print(f"Pushed to {commit.repo_url}")
+            f"{folder} holds neither a finished run ({RESULTS_FILE}) nor a built dataset (folders "
+            f"with a {BUILD_FILE}): name the --output_dir of one"
+        )
+    return model_card(folder, repo_id=repo_id, transfer=transfer)
 
 
-def push_model(
-    run: str | Path,
-    repo_id: str | None,
-    *,
-    transfer: str | Path | None = None,
-    private: bool | None = None,
-    token: str | None = None,
-    dry_run: bool = False,
-) -> None:
-    """Push what a reader needs of a run, and its card; folders of this machine stay untold."""
-    card = model_card(run, repo_id=repo_id, transfer=transfer)
-    results = read_json(Path(run) / RESULTS_FILE)
-    results["arguments"] = without_folders(results.get("arguments", {}))
-    push_folder(
-        run,
-        repo_id,
-        repo_type="model",
-        files=RELEASED,
-        texts={CARD_FILE: str(card), RESULTS_FILE: json.dumps(results, indent=2)},
-        private=private,
-        token=token,
-        dry_run=dry_run,
-    )
-
-
-def push_run(args: TrainingArguments) -> None:
-    """Push a run as the library's own options say: `--hub_model_id` and those beside it."""
-    folder = str(args.output_dir)
-    push_model(
-        folder,
-        args.hub_model_id or Path(folder).name,
-        private=args.hub_private_repo,
-        token=args.hub_token,
-    )
-
-
-def add_push_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a push, the same for models and datasets."""
-    parser.add_argument("--repo_id", help="push: where to, as me/name")
-    parser.add_argument("--private", action="store_true", default=None, help="push: a private repo")
-    parser.add_argument("--dry_run", action="store_true", help="push: list files and sizes only")
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m hf_alignmlm.cards`."""
-    parser = argparse.ArgumentParser(prog="python -m hf_alignmlm.cards", description=__doc__)
-    parser.add_argument("command", choices=("write", "push"))
-    parser.add_argument("run", help="a finished run, or (write) a built dataset")
-    parser.add_argument("--transfer", help="a folder of task runs, for the transfer results")
-    parser.add_argument("--output", help="write: the card's file; default: the run's README.md")
-    add_push_options(parser)
+def card_main(argv: Sequence[str] | None = None) -> None:
+    """`alignmlm card RUN`: writes the card of a finished run or of a built dataset."""
+    parser = argparse.ArgumentParser(prog="alignmlm card", description="Write a card.")
+    parser.add_argument("run", help="the folder of a finished run or of a built dataset")
+    parser.add_argument("--transfer", help="a folder of task runs, for the run's transfer results")
+    parser.add_argument("--output", help=f"the card's file; default: {CARD_FILE} in the folder")
     args = parser.parse_args(argv)
     with one_line_errors():
-        if args.command == "push":
-            push_model(
-                args.run,
-                args.repo_id,
-                transfer=args.transfer,
-                private=args.private,
-                dry_run=args.dry_run,
-            )
-        else:
-            path = Path(args.output or Path(args.run) / CARD_FILE)
-            builds = read_builds(args.run)
-            card = dataset_card(builds, Path(args.run).name) if builds else None
-            write_text(path, str(card or model_card(args.run, transfer=args.transfer)))
-            print(f"Card in {path}")
-
-
-if __name__ == "__main__":
-    main()
+        path = Path(args.output or Path(args.run) / CARD_FILE)
+        write_text(path, str(card_of(args.run, transfer=args.transfer)))
+        print(f"Card in {path}")

@@ -1,30 +1,70 @@
-"""Orders of words: what `inv`, `perm` and `syn-*` do to a sentence."""
+"""Orders of words: what `inv`, `perm` and `syn-*` do to a sentence.
+
+An order is a function of (order, words, tree, seed, index), registered by the name that stands for
+it in a language's name:
+
+    @order("rot", "the first word of a sentence last")
+    def rotation(order, words, tree, seed, index):
+        return order[1:] + order[:1]
+
+`SyntheticLanguage.from_name("trans_rot")` then knows it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TypeAlias
 
-from hf_alignmlm.languages.word_order import KNOWN as WORD_ORDERS
-from hf_alignmlm.languages.word_order import Tree, WordOrderModel
+from hf_alignmlm.languages.word_order import KNOWN, Sentence, Tree, WordOrderModel
 
 FINAL_MARKS = frozenset(".!?")
 
+Indices: TypeAlias = list[int]
+Words: TypeAlias = Sequence[str]
 
-# Each superstrate's order, drawn for every sentence anew, or always the most likely one.
-SYNTAX = tuple(f"syn-{name}{best}" for name in WORD_ORDERS for best in ("", "-best"))
+# Takes the order so far (indices of `words`), the original words, their tree or None, the seed and
+# the sentence's number in its corpus; returns the new order of the same indices. The seed is the
+# text "SEED/POSITION": the language's seed and which of its orders this is, so that the two
+# permutations of `perm_perm` differ. A draw may depend on seed and index alone.
+Reorder: TypeAlias = Callable[[Indices, Words, Tree | None, str, int], Indices]
 
 
-@lru_cache(maxsize=8)
-def _word_orders(superstrate: str) -> WordOrderModel:
-    return WordOrderModel.from_name(superstrate)
+@dataclass(frozen=True)
+class Order:
+    """A registered order of words: its name, what a language with it is, and its function."""
+
+    name: str
+    description: str
+    reorder: Reorder
 
 
-def _inverted(order: list[int], words: Sequence[str]) -> list[int]:
-    """The order reversed; a final mark stays last.
+ORDERS: dict[str, Order] = {}
 
-    Where none ends the sentence, marks that begin it ("... and then") stay first: reversed, one
-    would end it, and inverting twice would not be the identity.
+
+def order(name: str, description: str) -> Callable[[Reorder], Reorder]:
+    """Register a function as the order `name`; `description` completes "English with …"."""
+    if not name or "_" in name or name.startswith("trans") or name in ORDERS:
+        raise ValueError(
+            f"an order cannot be named {name!r}: names are new, hold no '_', which joins the parts "
+            "of a language's name, and do not begin with 'trans', which names a spelling"
+        )
+
+    def register(reorder: Reorder) -> Reorder:
+        ORDERS[name] = Order(name, description, reorder)
+        return reorder
+
+    return register
+
+
+@order("inv", "the words of a sentence reversed")
+def inversion(order: Indices, words: Words, tree: Tree | None, seed: str, index: int) -> Indices:
+    """Reverse the order; a final mark stays last: "The cat sat ." gives "sat cat The .".
+
+    Where no mark ends the sentence, the marks that begin it stay first: ". ? a b" gives ". ? b a".
+    Reversed, one of them would end it, and inverting twice would not be the identity.
     """
     final = bool(order) and words[order[-1]] in FINAL_MARKS
     start, stop = 0, len(order) - final
@@ -33,12 +73,42 @@ def _inverted(order: list[int], words: Sequence[str]) -> list[int]:
     return order[:start] + order[start:stop][::-1] + order[stop:]
 
 
-class _Reordered:
-    """A tree whose words stand in another order."""
+@order("perm", "the words of a sentence shuffled")
+def permutation(order: Indices, words: Words, tree: Tree | None, seed: str, index: int) -> Indices:
+    """Shuffle the order: a new permutation for each sentence."""
+    shuffled = list(order)
+    random.Random(f"perm/{seed}/{index}").shuffle(shuffled)
+    return shuffled
 
-    def __init__(self, tree: Tree, order: Sequence[int]):
-        place = {word: new for new, word in enumerate(order)}
-        heads = [tree.heads[word] for word in order]
-        self.heads = [place[head - 1] + 1 if head else 0 for head in heads]
-        self.deprels = [tree.deprels[word] for word in order]
-        self.upos = [tree.upos[word] for word in order]
+
+_superstrate_model = lru_cache(maxsize=8)(WordOrderModel.from_name)
+
+
+def _syntax(
+    name: str, best: bool, order: Indices, words: Words, tree: Tree | None, seed: str, index: int
+) -> Indices:
+    """Put dependents of nouns and verbs in the superstrate's order: drawn, or the most likely."""
+    if tree is None:
+        raise ValueError(
+            f"syn-{name}{'-best' * best} reorders by syntax: it needs each sentence's tree; "
+            "take CoNLL-U, or parse the text first (alignmlm parse)"
+        )
+    place = {word: new for new, word in enumerate(order)}
+    heads = [tree.heads[i] for i in order]
+    reordered = Sentence(
+        words=tuple(words[i] for i in order),
+        upos=tuple(tree.upos[i] for i in order),
+        heads=tuple(place[head - 1] + 1 if head else 0 for head in heads),
+        deprels=tuple(tree.deprels[i] for i in order),
+    )
+    # This draw depends on the language's seed alone, not on the position.
+    model, drawn_with = _superstrate_model(name), int(seed.partition("/")[0])
+    moved = model.order(reordered, seed=drawn_with, index=index, best=best)
+    return [order[i] for i in moved]
+
+
+for _name in KNOWN:
+    for _ending, _way in (("", "order, drawn for each sentence,"), ("-best", "most likely order")):
+        order(f"syn-{_name}{_ending}", f"nouns' and verbs' dependents in the {_way} of `{_name}`")(
+            partial(_syntax, _name, bool(_ending))
+        )

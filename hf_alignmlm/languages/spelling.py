@@ -10,21 +10,19 @@ from itertools import chain
 
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+PRE_TOKENIZER = BertPreTokenizer()
+
 # What every language can spell, whatever the tokenizer: Latin, Greek, Cyrillic, common symbols.
 _STANDARD_RANGES = (
     *((0x21, 0x7F), (0xA1, 0x530), (0x1E00, 0x2000)),
     *((0x2010, 0x2028), (0x2030, 0x203B), (0x20A0, 0x20D0), (0x2100, 0x2190)),
 )
-
-
 # Targets have no case and no decomposition, so that BERT's normaliser leaves them as they are:
 # Canadian syllabics first, then Yi, Vai, Bamum, Tangut, cuneiform and hieroglyphs.
 _LETTER_RANGES = (
     *((0x1401, 0x166D), (0x166F, 0x1680), (0x18B0, 0x18F6), (0xA000, 0xA48D), (0xA500, 0xA60D)),
     *((0x16800, 0x16A39), (0x17000, 0x187F8), (0x12000, 0x1239A), (0x13000, 0x13430)),
 )
-
-
 # Supplemental punctuation first, then that of scripts no longer written. Only what the tokenizers
 # library itself takes for punctuation: its tables are older than Unicode's.
 _PUNCTUATION_RANGES = (
@@ -38,16 +36,13 @@ def _characters(ranges: Sequence[tuple[int, int]]) -> list[str]:
     return [chr(code) for code in chain.from_iterable(range(*bounds) for bounds in ranges)]
 
 
-# All that derived languages are written in: in no vocabulary to begin with.
+# All that derived languages are written in. No vocabulary has one of these to begin with.
 DERIVED_CHARACTERS = frozenset(_characters((*_LETTER_RANGES, *_PUNCTUATION_RANGES)))
-
-
-_SPLIT = BertPreTokenizer()
 
 
 def is_punctuation(character: str) -> bool:
     """Whether BERT's pre-tokenizer makes a word of its own of this character."""
-    return len(_SPLIT.pre_tokenize_str(f"a{character}a")) == 3
+    return len(PRE_TOKENIZER.pre_tokenize_str(f"a{character}a")) == 3
 
 
 @dataclass(frozen=True)

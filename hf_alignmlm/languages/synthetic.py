@@ -7,7 +7,6 @@ time. Order is a list of indices, so tags, entities, trees and words all travel 
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,20 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from hf_alignmlm.files import write_text
-from hf_alignmlm.languages.orders import SYNTAX, _inverted, _Reordered, _word_orders
-from hf_alignmlm.languages.spelling import _SPLIT, Spelling, spelling
+from hf_alignmlm.languages.orders import ORDERS, Reorder
+from hf_alignmlm.languages.spelling import PRE_TOKENIZER, Spelling, spelling
 from hf_alignmlm.languages.word_order import Tree
 
 LANGUAGE_FILE = "language.json"
 
-
 # A second language that comes with a text of its own: nothing is derived.
 NATURAL = "natural"
 
+TRANSLITERATION = re.compile(r"trans([1-9]\d?)?")
 
-KNOWN_PARTS = (
-    f"trans, transNN (NN % of the word types mapped, 1-99), inv, perm, {', '.join(SYNTAX)}"
-)
+
+def known_parts() -> str:
+    """The parts that a language's name may have, for messages and help texts."""
+    return ", ".join(["trans", "transNN (NN % of the word types mapped, 1-99)", *ORDERS])
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class SyntheticLanguage:
     """A twin of the original language: an order of its words and a spelling of its words.
 
     Parameters:
-        name: parts joined by `_`; orders apply from left to right. See `KNOWN_PARTS`.
+        name: parts joined by `_`, as `trans_inv`; orders apply from left to right. See
+            `known_parts()`.
         seed: seeds the permutations and the choice of the shared word types.
         alphabet: characters of a tokenizer's vocabulary to spell beyond the standard ones.
     """
@@ -48,24 +49,24 @@ class SyntheticLanguage:
     alphabet: str = ""
 
     def __post_init__(self) -> None:
+        if self.name == NATURAL:
+            return
         parts = self.name.split("_")
-        spellings = [part for part in parts if part.startswith("trans")]
-        for part in parts if self.name != NATURAL else []:
-            if part not in {"inv", "perm", "trans", *SYNTAX} and not re.fullmatch(
-                r"trans[1-9]\d?", part
-            ):
+        for part in parts:
+            if part not in ORDERS and not TRANSLITERATION.fullmatch(part):
                 raise ValueError(
                     f"unknown language {self.name!r} (at {part!r}): the known parts, "
-                    f"joined by '_', are {KNOWN_PARTS}"
+                    f"joined by '_', are {known_parts()}"
                 )
+        spellings = [part for part in parts if part not in ORDERS]
         if len(spellings) > 1:
             raise ValueError(f"language {self.name!r} names more than one transliteration")
-        if self.name != NATURAL:
-            object.__setattr__(self, "name", "_".join([*spellings, *self.orders]))
+        # Spelling commutes with every order: one name for one language, spelling first.
+        object.__setattr__(self, "name", "_".join([*spellings, *self.orders]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without what it has worked out, so that `datasets` fingerprints a language by its name,
-        # whether used before or just loaded.
+        # Cached properties are left out, so that `datasets` fingerprints a used language and a
+        # fresh one alike.
         return type(self), (self.name, self.seed, self.alphabet)
 
     @classmethod
@@ -76,20 +77,30 @@ class SyntheticLanguage:
     @cached_property
     def orders(self) -> tuple[str, ...]:
         """The parts that change the order of words, in the order they apply."""
-        parts = self.name.split("_") if self.name != NATURAL else []
-        return tuple(part for part in parts if not part.startswith("trans"))
+        return tuple(part for part in self.name.split("_") if part in ORDERS)
 
     @cached_property
     def mapped_share(self) -> float:
         """The share of word types that have a spelling of their own, 0 to 1."""
-        part = self.name.split("_")[0]
-        if not part.startswith("trans"):
-            return 0.0
-        return int(part.removeprefix("trans") or 100) / 100
+        match = TRANSLITERATION.fullmatch(self.name.split("_")[0])
+        return int(match[1] or 100) / 100 if match else 0.0
+
+    def describe(self) -> str:
+        """What the language is, in a sentence."""
+        if self.name == NATURAL:
+            return f"`{self.name}` is a natural language with a text of its own."
+        spelled = "all words" if self.mapped_share == 1 else f"{self.mapped_share:.0%} of words"
+        parts = [f"{spelled} in a script of their own"] if self.mapped_share else []
+        parts += [ORDERS[part].description for part in self.orders]
+        return f"`{self.name}` is English with {'; '.join(parts)} (seed {self.seed})."
 
     @cached_property
     def _spelling(self) -> Spelling:
         return spelling(self.alphabet)
+
+    @cached_property
+    def _steps(self) -> list[tuple[Reorder, str]]:
+        return [(ORDERS[part].reorder, f"{self.seed}/{i}") for i, part in enumerate(self.orders)]
 
     def order(self, words: Sequence[str], *, tree: Tree | None = None, index: int = 0) -> list[int]:
         """The indices of `words` in the derived language's order.
@@ -98,22 +109,8 @@ class SyntheticLanguage:
         on nothing else. `tree` (`heads`, `deprels`, `upos`) is for orders that follow syntax.
         """
         result = list(range(len(words)))
-        for position, part in enumerate(self.orders):
-            if part == "inv":
-                result = _inverted(result, words)
-            elif part == "perm":
-                random.Random(f"perm/{self.seed}/{position}/{index}").shuffle(result)
-            else:
-                if tree is None:
-                    raise ValueError(
-                        f"{part} reorders by syntax: it needs each sentence's tree; take CoNLL-U, "
-                        "or parse the text first (python -m hf_alignmlm.parsing)"
-                    )
-                superstrate, _, best = part.removeprefix("syn-").partition("-")
-                moved = _word_orders(superstrate).order(
-                    _Reordered(tree, result), seed=self.seed, index=index, best=bool(best)
-                )
-                result = [result[i] for i in moved]
+        for reorder, seed in self._steps:
+            result = reorder(result, words, tree, seed, index)
         return result
 
     def maps(self, unit: str) -> bool:
@@ -130,7 +127,7 @@ class SyntheticLanguage:
         if self.mapped_share == 0.0:
             return word
         result, end = "", 0
-        for unit, (start, stop) in _SPLIT.pre_tokenize_str(word):
+        for unit, (start, stop) in PRE_TOKENIZER.pre_tokenize_str(word):
             spelled = unit.translate(self._spelling.table) if self.maps(unit) else unit
             result, end = result + word[end:start] + spelled, stop
         return result + word[end:]

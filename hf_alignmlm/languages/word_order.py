@@ -1,10 +1,11 @@
 """Word order as a superstrate's nouns and verbs have it: what `syn-fr` does to an English tree.
 
-A head and its dependents' subtrees are constituents. Those of each noun and each verb are put in an
-order drawn from p(order) ∝ exp(Σ score(a, b) over a before b), the scores learned from a UD
-treebank. A sum over orders of pairwise scores is a sum over subsets, so normaliser, gradient, draw
-and best order are exact up to EXACT dependents; beyond, each window of EXACT + 1 constituents is
-exact given the rest. After Galactic Dependencies (Wang & Eisner, TACL 2016).
+A head and the subtrees of its dependents are constituents. Those of each noun and each verb are put
+in an order drawn from p(order) ∝ exp(Σ score(a, b) over a before b). The scores were learned from a
+UD treebank (study/word_order.py). A sum over orders of pairwise scores is a sum over subsets, so
+normaliser, draw and best order are exact up to EXACT dependents; with more dependents, each window
+of EXACT + 1 constituents is exact given the rest. After Galactic Dependencies (Wang & Eisner, TACL
+2016).
 """
 
 from __future__ import annotations
@@ -26,33 +27,21 @@ from numpy.typing import NDArray
 from hf_alignmlm.files import write_text
 
 PACKAGED = Path(__file__).parent / "superstrates"
-
-
 KNOWN = tuple(sorted(path.stem for path in PACKAGED.glob("*.json")))
-
-
 CLASSES = {"NOUN": "noun", "PROPN": "noun", "VERB": "verb"}
-
-
 EXACT = 7
-
-
 FORMAT_VERSION = 1
 
-
-# Log-odds for the source order: of a pair the treebank never showed, and of twins (same kind), for
-# whom exchanging places changes no order of kinds, so that holding them takes nothing from it.
+# Log-odds for keeping the source order. UNSEEN: of a pair that the treebank never showed. TWINS: of
+# two constituents of one kind, whose exchange changes no order of kinds, so that fixing it is free.
 UNSEEN, TWINS = 2.0, 60.0
 
-
 Array = NDArray[np.float64]
-
-
 Kinds = tuple[str, ...]
 
 
 class Tree(Protocol):
-    """A dependency tree, all of one length: heads count from 1 (0: root); UD relations and tags."""
+    """A dependency tree: three columns of one length. Heads count from 1 (0: root)."""
 
     @property
     def heads(self) -> Sequence[int]: ...
@@ -64,7 +53,7 @@ class Tree(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of a treebank: words, tags and tree, all of one length; satisfies `Tree`."""
+    """A sentence of a treebank: words, tags and tree, four columns of one length; a `Tree`."""
 
     words: tuple[str, ...]
     upos: tuple[str, ...]
@@ -73,14 +62,19 @@ class Sentence:
 
 
 def is_projective(heads: Sequence[int]) -> bool:
-    """Whether every subtree is a contiguous span (heads from 1, 0: root); ValueError: no tree."""
+    """Whether every subtree is a contiguous span; ValueError where the heads are no tree."""
     return plan_tree(heads, "this sentence")[2]
 
 
 def plan_tree(
     heads: Sequence[int], where: str, *columns: Sequence[str]
 ) -> tuple[list[int], list[list[int]], bool]:
-    """Nodes, heads first; each head's dependents (under n: the roots); whether projective."""
+    """Check a tree of n words and prepare it; `where` names it in the `ValueError` for no tree.
+
+    Returns the words with each head before its dependents, the dependents of each word (last, at
+    index n, the roots), and whether the tree is projective: [2, 0, 2] gives [1, 0, 2],
+    [[], [0, 2], [], [1]] and True.
+    """
     n = len(heads)
     if any(len(column) != n for column in columns):
         raise ValueError(f"{where}: heads, deprels and upos differ in length")
@@ -101,7 +95,7 @@ def plan_tree(
 def _flatten(
     order: list[int], children: list[list[int]], arrange: Callable[[int, list[int]], list[int]]
 ) -> list[int]:
-    """A tree's words, each subtree in one piece; `arrange` orders a head and its dependents."""
+    """The words with each subtree in one piece; `arrange` orders a head and its dependents."""
     spans = [[node] for node in range(len(order))]
     for node in reversed(order):
         if children[node]:
@@ -111,21 +105,28 @@ def _flatten(
 
 
 def kinds_of(tree: Tree, head: int, nodes: Iterable[int]) -> Kinds:
-    # Subtypes differ from treebank to treebank, so the universal relation alone counts.
+    """Each node's kind: its relation to `head` ("head" for the head) and its tag, "amod/ADJ".
+
+    Subtypes differ from treebank to treebank, so the universal relation alone counts.
+    """
     bases = [(i, "head" if i == head else tree.deprels[i].partition(":")[0]) for i in nodes]
     return tuple(f"{base}/{tree.upos[i]}" for i, base in bases)
 
 
 @cache
 def pair_features(a: str, b: str) -> list[tuple[str, float]]:
-    """The names of "a before b", coarse and fine, each with +1 as named or −1 the other way."""
+    """The features of "a before b": relations alone, then whole kinds.
+
+    A feature's name has the lesser first; the sign is −1 where that is b: ("obl/X", "amod/Y") gives
+    ("amod<obl", −1) and ("amod/Y<obl/X", −1).
+    """
     levels = ((a.partition("/")[0], b.partition("/")[0]), (a, b))
     return [(f"{x}<{y}", 1.0) if x < y else (f"{y}<{x}", -1.0) for x, y in levels if x != y]
 
 
 @cache
 def subsets(n: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Of all subsets of n: members (2^n, n), the subset with i added (2^n, n), those of size k."""
+    """All subsets of n, as bit masks: members (2^n, n), each with i added (2^n, n), by size."""
     index = np.arange(1 << n)
     members = (index[:, None] >> np.arange(n) & 1).astype(bool)
     layers = [np.flatnonzero(members.sum(1) == k) for k in range(n + 1)]
@@ -133,10 +134,10 @@ def subsets(n: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], list[NDArray[
 
 
 def order_steps(scores: Array, best: bool = False) -> tuple[Array, Array]:
-    """How n constituents with `scores` (batch, n, n) unfold, exactly, by recursion over subsets.
+    """The exact distribution over orders with `scores` (batch, n, n), by recursion over subsets.
 
-    Gives log-probabilities (batch, 2^n, n) of each next constituent after each set of placed ones,
-    and log-normalisers (batch,). With `best`, maxima stand for sums: 0 marks a best next one.
+    Returns log-probabilities (batch, 2^n, n) of each next constituent after each set of placed
+    ones, and log-normalisers (batch,). With `best`, maxima stand for sums: 0 marks a best next one.
     """
     members, added, layers = subsets(scores.shape[-1])
     gain = np.where(members, -np.inf, members.astype(float) @ scores)
@@ -148,7 +149,7 @@ def order_steps(scores: Array, best: bool = False) -> tuple[Array, Array]:
 
 
 def windows(n: int) -> list[slice]:
-    """Half-overlapping runs of at most EXACT + 1 constituents that cover n."""
+    """Half-overlapping windows of at most EXACT + 1 constituents that cover n."""
     size, end = EXACT + 1, max(n - EXACT - 1, 0)
     return [slice(start, start + size) for start in (*range(0, end, size // 2), end)]
 
@@ -157,9 +158,9 @@ def windows(n: int) -> list[slice]:
 class WordOrderModel:
     """How a language orders the dependents of its nouns and verbs.
 
-    `weights`: class of head → "a<b" → log-odds that a stands before b, all else equal. `about`:
-    treebank, licence, l2, sentences, dropped_nonprojective, windowed_heads (those over EXACT) and
-    sides (class → relation → how many stood before and behind the head).
+    weights: class of head → "a<b" → log-odds that a stands before b, all else equal.
+    about: treebank, licence, l2, sentences, dropped_nonprojective, windowed_heads (those over
+        EXACT) and sides (class → relation → how many stood before and behind the head).
     """
 
     name: str
@@ -181,7 +182,7 @@ class WordOrderModel:
 
     @classmethod
     def from_name(cls, name: str) -> WordOrderModel:
-        """A packaged model, one of `KNOWN`; ValueError for another name."""
+        """A packaged model by its name, one of `KNOWN`; ValueError for another name."""
         if name not in KNOWN:
             raise ValueError(f"no word-order model {name!r}; known: {', '.join(KNOWN) or 'none'}")
         return cls.from_file(PACKAGED / f"{name}.json")
@@ -193,11 +194,12 @@ class WordOrderModel:
         write_text(path, re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", text) + "\n")
 
     def order(self, tree: Tree, *, seed: int = 0, index: int = 0, best: bool = False) -> list[int]:
-        """The words (from 0) of a sentence in this language's order: a draw, or the best one.
+        """The indices of a sentence's words in this language's order: a draw, or the best order.
 
-        Depends on nothing but tree, `seed` and `index` (the sentence's number). Punctuation keeps
-        its slot, a final mark its place; dependents whose relation was never seen go along with
-        their head; a tree that is not projective stays. ValueError, naming `index`, for no tree.
+        It depends on tree, `seed` and `index` (the sentence's number) alone. Punctuation keeps its
+        slot and a final mark its place. A dependent whose relation the treebank never showed moves
+        with its head. A tree that is not projective keeps its order. Heads that are no tree are a
+        ValueError that names `index`.
         """
         where = f"sentence {index}"
         order, children, projective = plan_tree(tree.heads, where, tree.deprels, tree.upos)
@@ -213,21 +215,21 @@ class WordOrderModel:
         def arrange(head: int, nodes: list[int]) -> list[int]:
             if not (head_class := CLASSES.get(tree.upos[head])):
                 return nodes
-            seen = self.about["sides"][head_class]
+            seen = self.about["sides"][head_class]  # relations that the treebank showed
             free = [i for i in nodes if i == head or base[i] in seen]
-            along = [i for i in nodes if i == head or not (i in free or base[i] == "punct")]
+            with_head = [i for i in nodes if i == head or not (i in free or base[i] == "punct")]
             ranks = iter(self.arrange(head_class, kinds_of(tree, head, free), rng))
-            slots = (i for i in nodes if i == head or i not in along)
+            slots = (i for i in nodes if i == head or i not in with_head)
             placed = (free[next(ranks)] if i in free else i for i in slots)
-            return [i for place in placed for i in (along if place == head else [place])]
+            return [i for place in placed for i in (with_head if place == head else [place])]
 
         return _flatten(order, children, arrange)
 
     def arrange(self, head_class: str, kinds: Kinds, rng: random.Random | None) -> list[int]:
-        """Indices of a head and its dependents, given as kinds, in a drawn order (rng None: best).
+        """Indices of a head and its dependents, given as kinds: a draw by `rng`, or the best order.
 
-        A kind is "relation/TAG" or "head/TAG". Over EXACT dependents, windows are arranged in turn,
-        each exactly given the rest: twice for a draw (Gibbs), until nothing changes for the best.
+        With more than EXACT dependents, windows are arranged in turn, each exactly given the rest:
+        twice for a draw (Gibbs sampling), until nothing changes for the best order.
         """
         scores, placed = self.scores(head_class, kinds), list(range(len(kinds)))
         spans = windows(len(kinds))
@@ -241,7 +243,7 @@ class WordOrderModel:
         return placed
 
     def scores(self, head_class: str, kinds: Kinds) -> Array:
-        """(n, n) of a before b, antisymmetric, for constituents in source order."""
+        """Scores (n, n) of a before b, antisymmetric, for constituents in source order."""
         scores, weights = np.zeros((len(kinds), len(kinds))), self.weights[head_class]
         for i, j in combinations(range(len(kinds)), 2):
             features = pair_features(kinds[i], kinds[j])
@@ -262,7 +264,7 @@ def _draw(scores: Array, rng: random.Random | None) -> list[int]:
 
 @lru_cache(maxsize=1 << 15)
 def _table(scores: bytes, n: int, best: bool) -> Array:
-    """Cumulative chances of each next constituent (n), set after set of placed ones (2^n)."""
+    """Cumulative chances (2^n, n) of each next constituent after each set of placed ones."""
     logs = order_steps(np.frombuffer(scores).reshape(1, n, n), best)[0][0]
     # The margin makes equal scores equal whatever the order of summation: the first one wins.
     return np.cumsum(logs > -1e-9 if best else np.exp(logs), axis=-1)

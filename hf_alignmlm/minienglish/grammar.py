@@ -1,9 +1,9 @@
 """English in miniature: a seeded grammar that gives sentences, tags, trees, entities and NLI pairs.
 
-A sentence is a tree of immutable nodes, linearised once, so that words, tags, entities and heads
-cannot disagree. It keeps to one topic, whose verbs choose their subjects and objects; the topics
-and all word lists, most frequent first, are in `grammar.json`. Every draw is a
-`Random.random()`, whose stream Python promises to keep the same from version to version.
+A sentence is a tree of immutable nodes. It is put into order once, so that words, tags, entities
+and heads cannot disagree. A sentence has one topic, whose verbs choose their subjects and objects.
+The topics and all word lists, most frequent first, are in `grammar.json`. Every draw is a
+`Random.random()`, whose numbers Python promises to keep from version to version.
 """
 
 from __future__ import annotations
@@ -21,17 +21,13 @@ __all__ = ["Pair", "Sentence", "pair", "pairs", "sentence", "sentences"]
 
 
 T = TypeVar("T")
-
-
 Dep = tuple[str, "Node"]
-
-
 Deps = tuple[Dep, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One tokenised sentence with its gold analysis: five fields, an entry per word in each.
+    """One tokenised sentence with its gold analysis: five fields, each with an entry per word.
 
     `upos` are universal POS tags, `ner_tags` IOB2 over PER, LOC and ORG, `deprels` UD relations;
     `heads` count from 1, with 0 for the root. The tree is projective.
@@ -54,7 +50,7 @@ class Pair:
 
 
 class Node(NamedTuple):
-    """A constituent: a head word with its dependents, in their order, on either side."""
+    """A constituent: a head word, and its dependents to the left and to the right, in order."""
 
     word: str
     upos: str
@@ -64,12 +60,12 @@ class Node(NamedTuple):
     ner: str = "O"
 
     def extend(self, left: Deps = (), right: Deps = ()) -> Node:
-        """The same with more dependents, farther out on each side."""
+        """The same node with more dependents, farther out on each side."""
         return Node(self[0], self[1], left + self[2], self[3] + right, self[4], self[5])
 
 
 class Clause(NamedTuple):
-    """What a clause says, before voice, polarity and mood give it an order."""
+    """What a clause says. Voice, polarity and mood then give it an order of words."""
 
     subject: Node | None
     verb: str
@@ -81,7 +77,7 @@ class Clause(NamedTuple):
 
 
 def _zipf(items: Iterable[T]) -> tuple[T, ...]:
-    # Rank k is repeated about 24/k times, so that a uniform draw is a Zipf draw.
+    # Item k comes about 24/k times, so that a uniform draw is a draw by Zipf's law.
     return tuple(item for k, item in enumerate(items, 1) for _ in range(-(-24 // k)))
 
 
@@ -113,39 +109,19 @@ def _phrase(text: str) -> Dep:
 
 
 WORDS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
-
-
 RELATIONS = {"ADP": "case", "DET": "det", "ADJ": "amod", "NUM": "nummod", "PRON": "nmod:poss"}
-
-
 TOPICS = [{part: _ranked(entry) for part, entry in topic.items()} for topic in WORDS["topics"]]
-
-
 COMMON_DEEDS, COMPANY_DEEDS = _ranked(WORDS["common deeds"]), _ranked(WORDS["company deeds"])
-
-
 QUALITIES = _words(WORDS["people's qualities"])
-
-
 PEOPLE = {person for topic in TOPICS for person in topic["people"]}
-
-
 TIMES = {tense: _zipf(map(_phrase, phrases)) for tense, phrases in WORDS["times"].items()}
 
 
 # What a verb says of its complement: that it holds, that it does not, or nothing.
 KNOW, THINK = "know remember forget", "say think hope believe report"
-
-
 MANAGE, FAIL, WANT = "manage remember", "fail forget", "want plan hope try"
-
-
 NONE: Deps = ()
-
-
 COMMA, AND = _dep("punct", ",", "PUNCT"), _dep("cc", "and", "CCONJ")
-
-
 THAT = _dep("mark", "that", "SCONJ")
 
 
@@ -206,7 +182,7 @@ def _verb_group(
 
 
 def _build(clause: Clause, opening: Deps = (), ask: bool = False, silent: bool = False) -> Node:
-    """Give a clause its order: `opening` leads, `ask` inverts, `silent` leaves the subject out."""
+    """Order a clause: `opening` comes first, `ask` inverts, `silent` leaves the subject out."""
     subject, verb, thing, tense, negated, passive, rest = clause
     if passive:
         rest = (("obl", _case("by", subject)), *rest) if subject else rest
@@ -239,7 +215,7 @@ def _linearise(root: Node, mark: str = ".") -> Sentence:
 
 
 class _Writer:
-    """Draws constituents on one topic from a stream of uniform numbers."""
+    """Draws constituents on one topic; `draw` gives uniform numbers in [0, 1)."""
 
     def __init__(self, draw: Callable[[], float]) -> None:
         self.draw, self.owner, self.past = draw, "they", False
@@ -262,7 +238,7 @@ class _Writer:
         return _name(text, kind, agr)
 
     def noun(self, lemma: str, room: int = 0, det: str = "") -> Node:
-        """Build a noun phrase: bare if room is -1, with all that may hang on it if room is 1."""
+        """Build a noun phrase: without adjectives if room is -1, with any modifier if room is 1."""
         person, mass = lemma in PEOPLE, lemma in WORDS["mass nouns"]
         many = det != "a" and not mass and self.coin(0.3)
         agr = "they" if many else "it" if not person else self.pick(("he", "she"))
@@ -298,7 +274,7 @@ class _Writer:
         return "acl:relcl", _build(Clause(self.who(), verb, None, tense), opening)
 
     def nominal(self, kind: str, room: int = 0, det: str = "") -> Node:
-        """Build what a list calls for: name, PEOPLE of the topic, a couple (AND), pronoun, noun."""
+        """Build a name, PEOPLE of the topic, a couple (AND), a pronoun or a noun, by `kind`."""
         if kind in ("PER", "LOC", "ORG"):
             return self.name(kind)
         if kind == "AND":
@@ -318,7 +294,7 @@ class _Writer:
         return "obl", _case(preposition, self.noun(self.pick(nouns), 0, self.word("the a")))
 
     def deed(self, room: int = 0, det: str = "", pool: Any = None) -> tuple[str, Node]:
-        """Draw a verb and an object that suits it."""
+        """Draw a verb and an object that fits it."""
         verb, things = self.pick(pool or (self.topic["deeds"] if self.coin(0.7) else COMMON_DEEDS))
         return verb, self.nominal(self.pick(things), room, det)
 
@@ -338,7 +314,7 @@ class _Writer:
         return (*rest, self.subordinate(tense)) if room and y < 0.33 else rest
 
     def clause(self, room: int = 1, given: Node | None = None, tense: str = "") -> Clause:
-        """Draw a clause, or what a given subject does; if there is room, with clauses in it."""
+        """Draw a clause, or what a given subject does; with clauses inside it if there is room."""
         kind = self.word("deed be go that to act" if room else "deed be go act")
         tense = tense or self.word(WORDS["tenses"])
         self.past = tense.startswith("past")
@@ -400,7 +376,7 @@ class _Writer:
         return _linearise(root, mark)
 
     def fact(self, common: float = 0.5) -> Clause:
-        """Draw an event plain enough to reason about, whose subject is now and then no name."""
+        """Draw a simple event to reason about; `common` is the chance of a subject without name."""
         verb, thing = self.deed(0, "the")
         while verb in WORDS["stative"] or thing.upos == "PRON":
             verb, thing = self.deed(0, "the")
@@ -411,11 +387,11 @@ class _Writer:
         rest = (self.place(),) if self.coin() else ()
         return Clause(who, verb, thing, tense, self.coin(), False, rest)
 
-    # Both of these draw a premise and a hypothesis of which the label holds. Both polarities are as
-    # likely under each label, so that "not" alone gives nothing away.
+    # `modified` and `believed` draw a premise and a hypothesis for a label. Under each label both
+    # polarities are as likely, so that "not" alone does not show the label.
 
     def modified(self, label: str) -> tuple[Clause, Clause]:
-        """Say more and less of one event: what is less follows, save for a verb under negation."""
+        """Say more and less of one event. More entails less; negated, less entails more."""
         fact, downward = self.fact(1.0), False
         if self.coin():
             how = _dep("advmod", self.word(WORDS["how"]), "ADV")
@@ -438,7 +414,7 @@ class _Writer:
         return first, second._replace(negated=first.negated != flip)
 
     def believed(self, label: str) -> tuple[Clause, Clause]:
-        """Let a verb vouch for its complement, rule it out, or leave it open."""
+        """Let a verb say that its complement is true, that it is false, or neither."""
         fact = self.fact()._replace(tense="past")
         if self.coin(0.3):
             verb, rest = THINK if label == "neutral" else KNOW, (("ccomp", _build(fact, (THAT,))),)
@@ -454,15 +430,15 @@ class _Writer:
 
 def _make_pair(writer: _Writer) -> Pair:
     label = writer.pick(("entailment", "neutral", "contradiction"))
-    sides = writer.modified(label) if writer.coin() else writer.believed(label)
-    # Active and passive say the same, so voice is free on either side.
-    voiced = (side._replace(passive=bool(side.object) and writer.coin(0.3)) for side in sides)
+    clauses = writer.modified(label) if writer.coin() else writer.believed(label)
+    # Active and passive mean the same, so that each clause may have either voice.
+    voiced = (c._replace(passive=bool(c.object) and writer.coin(0.3)) for c in clauses)
     premise, hypothesis = (_linearise(_build(side)) for side in voiced)
     return Pair(premise, hypothesis, label)
 
 
 def _stream(make: Callable[[_Writer], T], kind: str, start: int) -> Iterator[T]:
-    # Seeding one generator again is the stream of a new one, in half the time.
+    # A generator that is seeded again gives the numbers of a new one, in half the time.
     rng = random.Random()
     for index in itertools.count(start):
         rng.seed(f"{kind}/{index}")

@@ -1,11 +1,62 @@
-"""Alignment losses: what pulls the embeddings of a pair together."""
+"""Alignment losses: what pulls the embeddings of a pair together. One class a loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
+from hf_alignmlm.models.kernels import Runs, pair_runs, tied_embeddings
+
+
+class AlignmentLoss(nn.Module):
+    """A loss over the seen pairs of a dictionary, from the input word embeddings.
+
+    It takes the dictionary once and [V, d] embeddings at each step, and gives a scalar. Class
+    attributes: `name` (of `--alignment_loss_type`), `title`, `citation` (BibTeX, for cards). A word
+    of several pieces is the mean of their embeddings.
+    """
+
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    # [2, pairs] rows and their runs, of a loss that the tied embeddings' kernel works out itself.
+    rows: Tensor | None
+    runs: Runs | None = None
+
+    def __init__(self, dictionary: BilingualDictionary):
+        super().__init__()
+        self.register_buffer("rows", None, persistent=False)
+        self.original, self.derived = (
+            WordPieces([pair[side] for pair in dictionary.seen]) for side in (0, 1)
+        )
+
+    def pairs(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Both sides of the pairs, float32 [pairs, d] each, from [V, d] embeddings."""
+        return self.original(embeddings.float()), self.derived(embeddings.float())
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """The loss, a scalar, from [V, d] embeddings."""
+        raise NotImplementedError
+
+
+ALIGNMENT_LOSSES: dict[str, type[AlignmentLoss]] = {}
+_Class = TypeVar("_Class", bound=type[AlignmentLoss])
+
+
+def register_alignment_loss(name: str) -> Callable[[_Class], _Class]:
+    """Make a class known as `--alignment_loss_type NAME`."""
+
+    def register(cls: _Class) -> _Class:
+        cls.name = name
+        ALIGNMENT_LOSSES[name] = cls
+        return cls
+
+    return register
 
 
 def cosine_alignment_loss(original: Tensor, derived: Tensor) -> Tensor:
@@ -13,5 +64,29 @@ def cosine_alignment_loss(original: Tensor, derived: Tensor) -> Tensor:
     return -F.cosine_similarity(original.float(), derived.float(), dim=-1).mean()
 
 
-# Room for others (a contrastive one, say): a loss takes the paired embeddings and gives a scalar.
-ALIGNMENT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine_alignment_loss}
+@register_alignment_loss("cosine")
+class CosineAlignmentLoss(AlignmentLoss):
+    """−(1/|D|) Σ cos(E_i, E_j): the paper's (ALIGN-MLM, section 2.2)."""
+
+    title = "mean cosine of the pairs"
+    citation = """\
+@article{tang2022alignmlm,
+  title   = {{ALIGN-MLM}: Word Embedding Alignment is Crucial for Multilingual Pre-training},
+  author  = {Tang, Henry and Deshpande, Ameet and Narasimhan, Karthik},
+  journal = {arXiv preprint arXiv:2211.08547},
+  year    = {2022}
+}"""
+
+    def __init__(self, dictionary: BilingualDictionary):
+        super().__init__(dictionary)
+        single = self.original.offsets is None and self.derived.offsets is None
+        if single:
+            self.rows = torch.stack([self.original.pieces, self.derived.pieces])
+            self.runs = pair_runs(self.rows)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """The loss, a scalar, from [V, d] embeddings."""
+        if self.rows is None:
+            return cosine_alignment_loss(*self.pairs(embeddings))
+        loss = tied_embeddings(embeddings, None, embeddings.dtype, rows=self.rows, runs=self.runs)
+        return loss[2]

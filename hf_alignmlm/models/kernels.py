@@ -1,4 +1,7 @@
-"""The fast paths of training: cross-entropy, tied embeddings, attention."""
+"""The fast paths of training, each beside its plain twin: cross-entropy, embeddings, attention.
+
+They go round modules that they know: `may_tie` says where that changes nothing but the time.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import AttentionInterface
-from transformers.models.bert.modeling_bert import eager_attention_forward
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+from transformers.models.bert.modeling_bert import (
+    BertLMPredictionHead,
+    BertOnlyMLMHead,
+    eager_attention_forward,
+)
 
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 
@@ -25,12 +33,10 @@ def _blocks(like: Tensor, rows: int, width: int) -> Iterator[slice]:
 
 # Runs shorter than this are looked up row by row.
 SHORTEST_RUN = 64
-
-
 Runs = list[tuple[int, int, int]]
 
 
-def _runs(pairs: Tensor) -> Runs | None:
+def pair_runs(pairs: Tensor) -> Runs | None:
     """Pairs [2, |D|] as (row, row, length) where both sides run on; None where few do.
 
     A vocabulary and its twin do, and slices of a matrix need no copy of its rows.
@@ -57,11 +63,18 @@ def _pair_blocks(
         done += length
 
 
-class _CrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy of [rows, vocabulary] logits, in float32 a block of rows at a time.
+def plain_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Summed cross-entropy of [rows, vocabulary] logits in float32; labels of −100 do not count."""
+    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum")
 
-    At once, the float32 copies of the logits and of their gradient are most of a step's memory.
-    """
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """`plain_cross_entropy`, a block of rows at a time."""
+    return _CrossEntropy.apply(logits, labels)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """In one piece, the float32 copies of logits and gradient are most of a step's memory."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
@@ -83,14 +96,62 @@ class _CrossEntropy(torch.autograd.Function):
         return result, None
 
 
-class _TiedEmbeddings(torch.autograd.Function):
-    """All uses of the tied word embeddings at once, so that one matrix of gradients is written.
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a call of the module does what its class says and nothing else.
 
-    From [vocabulary, d] embeddings: the rows of `ids`, the matrix in the `dtype` of the output
-    layer, and −(1/|D|) Σ cos(E_i, E_j) over the rows of `pairs` [2, |D|]; without ids or pairs,
-    none of these. The gradient of the cosines at E_i is
-    (cos · E_i / |E_i|² − E_j / |E_i||E_j|) / |D|; left to autograd it took a third of a training
-    step (benchmarks/README.md).
+    A hook, an adapter, a parametrization or offloading makes it do more.
+    """
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    more = any(hooks) or bool(module._backward_pre_hooks) or "forward" in vars(module)
+    return type(module) is kind and not more
+
+
+def may_tie(model: PreTrainedModel) -> bool:
+    """Whether the word embeddings and the head of a BERT may be used without calling them."""
+    embeddings: Any = model.get_input_embeddings()
+    cls: Any = model.cls
+    head = cls.predictions
+    return (
+        is_plain(embeddings, nn.Embedding)
+        and embeddings.max_norm is None
+        and is_plain(cls, BertOnlyMLMHead)
+        and is_plain(head, BertLMPredictionHead)
+        and is_plain(head.decoder, nn.Linear)
+        and head.decoder.weight is embeddings.weight
+        and type(embeddings.weight) is nn.Parameter  # no shard of one
+    )
+
+
+def plain_tied_embeddings(
+    weight: Tensor, ids: Tensor, dtype: torch.dtype, rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of `ids`, the matrix in `dtype`, and −(1/|D|) Σ cos(E_i, E_j) over `rows` [2, |D|]."""
+    cosines = F.cosine_similarity(weight[rows[0]].float(), weight[rows[1]].float())
+    return F.embedding(ids, weight), weight.to(dtype), -cosines.mean()
+
+
+def tied_embeddings(
+    weight: Tensor,
+    ids: Tensor | None,
+    dtype: torch.dtype,
+    *,
+    rows: Tensor | None = None,
+    runs: Runs | None = None,
+    padding: int | None = None,
+) -> tuple[Any, Tensor, Any]:
+    """`plain_tied_embeddings` as one operation, so that one matrix of gradients is written.
+
+    Without `ids` or `rows` their results are None. `padding` is the id whose row gets no gradient
+    from `ids`.
+    """
+    with torch.autocast(weight.device.type, enabled=False):
+        return _TiedEmbeddings.apply(weight, ids, rows, dtype, runs, padding)
+
+
+class _TiedEmbeddings(torch.autograd.Function):
+    """The gradient of the cosines at E_i is (cos · E_i / |E_i|² − E_j / |E_i||E_j|) / |D|.
+
+    Left to autograd it took a third of a training step (benchmarks/README.md).
     """
 
     @staticmethod
@@ -142,17 +203,17 @@ class _TiedEmbeddings(torch.autograd.Function):
         return result, None, None, None, None, None
 
 
-def _product_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+def product_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     """The type of matrix products: autocast's, where it is on."""
     enabled = torch.is_autocast_enabled(device.type)
     return torch.get_autocast_dtype(device.type) if enabled else dtype
 
 
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
     """A mask to be added to attention scores, of their type: a wider one would widen them all."""
     if mask.dim() == 2:
         if mask.all():
-            return None
+            return None  # nothing to hide
         mask = mask[:, None, None]
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask == 0, torch.finfo(dtype).min)
 
@@ -162,14 +223,17 @@ PLAIN_ATTENTION, SCORES_KEPT = "eager_recomputed", 1 << 22
 
 
 def _plain_attention(
-    module: torch.nn.Module,
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """The library's eager attention; in training long sequences' scores are worked out again."""
+    """The library's eager attention; in training, long sequences' scores are worked out again."""
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        # The library adds any mask to the scores; a boolean one would add 1 to what may be seen.
+        attention_mask = additive(attention_mask, query.dtype)
     scores = query.shape[:-1].numel() * key.shape[-2]
     if scores <= SCORES_KEPT or not torch.is_grad_enabled():
         return eager_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -182,3 +246,5 @@ def _plain_attention(
 
 
 AttentionInterface.register(PLAIN_ATTENTION, _plain_attention)
+# Without a mask function of that name, the library gives its stock models no mask at all.
+AttentionMaskInterface.register(PLAIN_ATTENTION, eager_mask)

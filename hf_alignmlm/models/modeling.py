@@ -1,31 +1,26 @@
 """Masked language modelling plus alignment: L = L_MLM + α · L_align (ALIGN-MLM, section 2.2)."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertForMaskedLM
 from transformers.modeling_outputs import MaskedLMOutput
-from transformers.utils import cached_file, can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, cached_file, can_return_tuple
 
-from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary, WordPieces
-from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
+from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary
+from hf_alignmlm.models import kernels
+from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES, AlignmentLoss
 from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.kernels import (
-    PLAIN_ATTENTION,
-    Runs,
-    _additive,
-    _CrossEntropy,
-    _product_dtype,
-    _runs,
-    _TiedEmbeddings,
-)
 from hf_alignmlm.objectives.base import IGNORE_INDEX
+
+# Options of `from_pretrained` that say where files are.
+_WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 @dataclass
@@ -38,7 +33,7 @@ class AlignedMaskedLMOutput(MaskedLMOutput):
         loss: what to minimise, `mlm_loss + α · alignment_loss`; None without labels.
         logits: [batch, length, vocabulary], or [labels, vocabulary] of the labelled positions.
         mlm_loss: mean cross-entropy over the labelled positions of this batch, detached.
-        alignment_loss: L_align over the seen pairs, −1 to 1, detached; None without a dictionary.
+        alignment_loss: L_align over the seen pairs, detached; None without a dictionary.
     """
 
     mlm_loss: Tensor | None = None
@@ -49,7 +44,8 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
     """BERT with a masked-LM head, trained to give words of like meaning like embeddings.
 
     Its weights are those of plain `BertForMaskedLM`, so every stock Auto class loads a checkpoint.
-    The dictionary is an input of training (`set_dictionary`), saved beside the weights.
+    The dictionary is an input of training (`set_dictionary`), saved beside the weights. A stock
+    `BertConfig` serves as well: what it does not say is `AlignedBertConfig`'s default.
     """
 
     config_class = AlignedBertConfig
@@ -60,49 +56,40 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         # The library guesses the loss from the class's name and would take the causal one.
         self.loss_type = "ForMaskedLM"
         self.dictionary: BilingualDictionary | None = None
-        self.dictionary_words = torch.nn.ModuleList()
-        self._pair_runs: Runs | None = None
+        self.alignment_loss: AlignmentLoss | None = None
+
+    @property
+    def alignment_loss_weight(self) -> float:
+        """α, the weight of the alignment loss; 0 for none."""
+        return _setting(self.config, "alignment_loss_weight")
 
     def set_dictionary(self, dictionary: BilingualDictionary | None) -> None:
-        """Give the model the pairs to align; None takes them away. `ValueError` for unknown ids."""
-        pairs = dictionary.seen if dictionary is not None else ()
-        size = self.config.vocab_size
-        if any(not 0 <= i < size for pair in pairs for word in pair for i in word):
-            raise ValueError(f"the dictionary has ids outside the model's vocabulary of {size}")
-        if self.config.alignment_loss_type not in ALIGNMENT_LOSSES:
-            raise ValueError(
-                f"unknown alignment_loss_type {self.config.alignment_loss_type!r}: "
-                f"known are {', '.join(ALIGNMENT_LOSSES)}"
-            )
+        """Give the model the pairs to align; None takes them away.
+
+        Raises ValueError for ids outside the vocabulary and for an unknown `alignment_loss_type`.
+        """
+        name = _setting(self.config, "alignment_loss_type")
+        if name not in ALIGNMENT_LOSSES:
+            known = ", ".join(ALIGNMENT_LOSSES)
+            raise ValueError(f"unknown alignment_loss_type {name!r}: known are {known}")
+        _check_ids(dictionary, self.config.vocab_size)
         self.dictionary = dictionary
-        words = [WordPieces([pair[side] for pair in pairs]) for side in (0, 1)] if pairs else []
-        self.dictionary_words = torch.nn.ModuleList(words)
-        rows = self._row_pairs()
-        self._pair_runs = None if rows is None else _runs(rows)
-        self.dictionary_words.to(self.device)
+        self.alignment_loss = None
+        if dictionary is not None and dictionary.seen:
+            self.alignment_loss = ALIGNMENT_LOSSES[name](dictionary)
+            if self.device.type != "meta":
+                self.alignment_loss.to(self.device)
 
     def compute_alignment_loss(self) -> Tensor | None:
         """L_align over the seen pairs, from the input word embeddings; None without any."""
-        if self.dictionary is None or not self.dictionary.seen:
+        if self.alignment_loss is None:
             return None
-        weight = self.get_input_embeddings().weight
-        with torch.autocast(self.device.type, enabled=False):
-            if (pairs := self._row_pairs()) is not None:
-                return _TiedEmbeddings.apply(weight, None, pairs, weight.dtype, self._pair_runs)[2]
-            loss = ALIGNMENT_LOSSES[self.config.alignment_loss_type]
-            return loss(*(words(weight.float()) for words in self.dictionary_words))
-
-    def _row_pairs(self) -> Tensor | None:
-        """The seen pairs as rows of the embeddings, where cosines of such are what is wanted."""
-        if not self.dictionary_words or self.config.alignment_loss_type != "cosine":
-            return None
-        original, derived = self.dictionary_words
-        if original.offsets is not None or derived.offsets is not None:
-            return None
-        return torch.stack([original.pieces, derived.pieces])
+        embeddings = embedding_matrix(self.get_input_embeddings())
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.alignment_loss(embeddings)
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -113,7 +100,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         num_items_in_batch: Tensor | int | None = None,
         sparse_logits: bool | None = None,
         keep_logits: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> AlignedMaskedLMOutput:
         """A masked LM's forward pass.
 
@@ -126,20 +113,14 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         `labels` may have "label" in it: the library's Trainer would wait for such an input and
         compute no loss.)
         """
-        dtype = _product_dtype(self.device, self.dtype)
-        plain = self.config._attn_implementation in ("eager", PLAIN_ATTENTION)
-        if attention_mask is not None and plain:
-            attention_mask = _additive(attention_mask, dtype)
-        embeddings, head = self.get_input_embeddings(), self.cls.predictions
-        weight, alignment_loss = head.decoder.weight, None
-        if input_ids is not None and weight is embeddings.weight:
-            aligned = labels is not None and self.config.alignment_loss_weight
-            pairs = self._row_pairs() if aligned else None
-            with torch.autocast(self.device.type, enabled=False):
-                inputs_embeds, weight, alignment_loss = _TiedEmbeddings.apply(
-                    weight, input_ids, pairs, dtype, self._pair_runs, embeddings.padding_idx
-                )
+        aligning = labels is not None and self.alignment_loss_weight != 0
+        attention_mask = self._mask(attention_mask)
+        table = alignment_loss = None
+        if input_ids is not None and kernels.may_tie(self):
+            inputs_embeds, table, alignment_loss = self._tied(input_ids, aligning)
             input_ids = None
+        if aligning and alignment_loss is None:
+            alignment_loss = self.compute_alignment_loss()
         hidden = self.bert(
             input_ids,
             attention_mask=attention_mask,
@@ -153,10 +134,8 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         if labels is not None and (self.training if sparse_logits is None else sparse_logits):
             labelled = labels != IGNORE_INDEX
             states, labels = states[labelled], labels[labelled]
-        logits = F.linear(head.transform(states), weight, head.decoder.bias)
+        logits = self._logits(states, table)
         if labels is not None:
-            if alignment_loss is None and self.config.alignment_loss_weight:
-                alignment_loss = self.compute_alignment_loss()
             parts = self._losses(logits, labels, alignment_loss, num_items_in_batch)
         return AlignedMaskedLMOutput(
             logits=logits if keep_logits or labels is None else None,
@@ -172,7 +151,8 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         alignment_loss: Tensor | None,
         num_items_in_batch: Tensor | int | None,
     ) -> dict[str, Tensor]:
-        total = _CrossEntropy.apply(logits.view(-1, logits.shape[-1]), labels.view(-1))
+        """L = L_MLM + α · L_align, and its parts."""
+        total = kernels.cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1))
         count = labels.ne(IGNORE_INDEX).sum()
         whole = count if num_items_in_batch is None else num_items_in_batch
         whole = torch.as_tensor(whole, device=total.device).clamp(min=1)
@@ -181,45 +161,103 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             # Each part of a batch carries its share of the alignment loss, or cutting a batch in
             # four would weigh it fourfold.
             share = count / whole if num_items_in_batch is not None else 1.0
-            parts["loss"] = (
-                parts["loss"] + self.config.alignment_loss_weight * share * alignment_loss
-            )
+            parts["loss"] = parts["loss"] + self.alignment_loss_weight * share * alignment_loss
             parts["alignment_loss"] = alignment_loss.detach()
         return parts
 
+    def _mask(self, mask: Tensor | None) -> Tensor | None:
+        """The mask, for attention that adds it to the scores; other kinds take it as it is."""
+        adds = self.config._attn_implementation in ("eager", kernels.PLAIN_ATTENTION)
+        if mask is None or not adds:
+            return mask
+        return kernels.additive(mask, kernels.product_dtype(mask.device, self.dtype))
+
+    def _tied(self, ids: Tensor, aligning: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The embeddings of `ids`, the output layer's matrix, and L_align where its kernel fits."""
+        embeddings: Any = self.get_input_embeddings()
+        loss = self.alignment_loss if aligning else None
+        return kernels.tied_embeddings(
+            embeddings.weight,
+            ids,
+            kernels.product_dtype(ids.device, self.dtype),
+            rows=None if loss is None else loss.rows,
+            runs=None if loss is None else loss.runs,
+            padding=embeddings.padding_idx,
+        )
+
+    def _logits(self, states: Tensor, table: Tensor | None) -> Tensor:
+        """The head's logits; by a given matrix where the embeddings are tied in one operation."""
+        if table is None:
+            return self.cls(states)
+        head = self.cls.predictions
+        return F.linear(head.transform(states), table, head.decoder.bias)
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any):  # type: ignore[no-untyped-def]
+        """The library's; ValueError where the dictionary has ids that would be cut off."""
+        _check_ids(self.dictionary, new_num_tokens or self.config.vocab_size)
+        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+
     def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | os.PathLike[str], **kwargs: Any
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
     ) -> None:
         """Save plain BERT weights, and the dictionary beside them where there is one."""
+        hub = {name: kwargs.pop(name) for name in _HUB if push_to_hub and name in kwargs}
         super().save_pretrained(save_directory, **kwargs)
-        if self.dictionary is not None and kwargs.get("is_main_process", True):
-            self.dictionary.save_pretrained(save_directory)
+        if kwargs.get("is_main_process", True):
+            # Tools that know no class of ours look the architecture up by its name.
+            self.config.architectures = [BertForMaskedLM.__name__]
+            self.config.save_pretrained(save_directory)
+            if self.dictionary is not None:
+                self.dictionary.save_pretrained(save_directory)
+            if push_to_hub:
+                # `save_pretrained` itself would upload before the dictionary is there.
+                repo_id = hub.pop("repo_id", Path(save_directory).name)
+                self.push_to_hub(repo_id, token=kwargs.get("token"), **hub)
 
     @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
-    ) -> BertForAlignedMaskedLM:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Load a checkpoint, and the dictionary that lies beside it, from disk or the Hub."""
         model = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        names = (
-            "cache_dir",
-            "force_download",
-            "local_files_only",
-            "token",
-            "revision",
-            "subfolder",
-        )
-        options = {name: kwargs[name] for name in names if name in kwargs}
         path = pretrained_model_name_or_path and cached_file(
             pretrained_model_name_or_path,
             DICTIONARY_FILE,
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
-            **options,
+            **{name: kwargs[name] for name in _WHERE if name in kwargs},
         )
         if path:
             (model[0] if isinstance(model, tuple) else model).set_dictionary(
                 BilingualDictionary.from_pretrained(path)
             )
         return model
+
+
+# Options of `save_pretrained` that belong to its push.
+_HUB = ("repo_id", "commit_message", "create_pr", "private", "revision", "tags")
+
+
+def _setting(config: Any, name: str) -> Any:
+    return getattr(config, name, getattr(AlignedBertConfig, name))
+
+
+def _check_ids(dictionary: BilingualDictionary | None, vocab_size: int) -> None:
+    pairs = () if dictionary is None else (*dictionary.seen, *dictionary.heldout)
+    ids = [i for pair in pairs for word in pair for i in word]
+    if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
+        raise ValueError(
+            f"the dictionary has ids from {min(ids)} to {max(ids)}, outside the model's vocabulary "
+            f"of {vocab_size}: make it with the model's own tokenizer"
+        )
+
+
+def embedding_matrix(embeddings: nn.Module) -> Tensor:
+    """The [V, d] word embeddings that a lookup gives: gathered, offloaded or adapted ones too."""
+    weight: Any = embeddings.weight
+    if hasattr(weight, "full_tensor"):
+        return weight.full_tensor()
+    if type(embeddings) is nn.Embedding and weight.device.type != "meta":
+        return weight
+    # An adapter or offloading: only the module itself knows its rows.
+    home = "cpu" if weight.device.type == "meta" else weight.device
+    return embeddings(torch.arange(weight.shape[0], device=home))

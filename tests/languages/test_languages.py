@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.normalizers import BertNormalizer
 
-from hf_alignmlm.languages.orders import FINAL_MARKS
+from hf_alignmlm.languages.orders import FINAL_MARKS, ORDERS
+from hf_alignmlm.languages.orders import order as register_order
 from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS, is_punctuation, spelling
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.languages.word_order import WordOrderModel
@@ -153,6 +154,46 @@ def test_syntax_needs_a_tree():
         ValueError, match="syn-fr reorders by syntax: it needs each sentence's tree"
     ):
         from_name("trans_syn-fr").order(["a", "b"])
+
+
+@pytest.fixture
+def pairs_swapped():
+    """An order as a plug-in registers it, known for one test."""
+
+    @register_order("swap", "each two words exchanged")
+    def swap(order, words, tree, seed, index):
+        assert (seed, index, tree) == ("7/1", 3, None)
+        return [i for start in range(0, len(order), 2) for i in order[start : start + 2][::-1]]
+
+    yield swap
+    del ORDERS["swap"]
+
+
+def test_a_registered_order_is_known_at_once(pairs_swapped):
+    language = from_name("trans_inv_swap", seed=7)
+    assert language.orders == ("inv", "swap")
+    assert language.order(list("abcde"), index=3) == [3, 4, 1, 2, 0]
+    assert language.describe().endswith("reversed; each two words exchanged (seed 7).")
+    assert pickle.loads(pickle.dumps(language)) == language
+    with pytest.raises(ValueError, match=r"known parts, joined by '_', are .*, inv, .*, swap$"):
+        from_name("klingon")
+
+
+@pytest.mark.parametrize("name", ["", "inv", "two_parts", "transpose"])
+def test_an_order_needs_a_name_of_its_own(name):
+    with pytest.raises(ValueError, match="an order cannot be named"):
+        register_order(name, "words as they are")
+
+
+def test_a_language_says_what_it_is():
+    assert from_name("trans50_inv_syn-fr", seed=2).describe() == (
+        "`trans50_inv_syn-fr` is English with 50% of words in a script of their own; the words of "
+        "a sentence reversed; nouns' and verbs' dependents in the order, drawn for each sentence, "
+        "of `fr` (seed 2)."
+    )
+    assert "the words of a sentence shuffled (seed 0)" in from_name("perm").describe()
+    assert "in the most likely order of `hi`" in from_name("syn-hi-best").describe()
+    assert from_name("natural").describe().endswith("is a natural language with a text of its own.")
 
 
 # --- spellings ------------------------------------------------------------------------------------

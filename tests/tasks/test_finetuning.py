@@ -9,6 +9,7 @@ from transformers import AutoModelForTokenClassification, BertConfig, BertForMas
 import run_tagging
 import run_xnli
 from hf_alignmlm.files import write_json
+from hf_alignmlm.tasks import finetuning
 
 FAST = [
     *("--use_cpu", "--max_train_samples", "60", "--max_eval_samples", "20"),
@@ -174,3 +175,30 @@ def test_mistakes_are_one_line(checkpoint, tmp_path, capsys, options, message):
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["tag", "nli"])
+def test_help_wants_no_checkpoint_and_shows_ours_first(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        finetuning.main(["--help"], command)
+    assert not stopped.value.code
+    out = capsys.readouterr().out
+    options = ["--model_name_or_path", "--double_vocabulary", "--learning_rate"]
+    places = [out.index(f"\n  {name}") for name in options]
+    assert places == sorted(places)
+
+
+def test_without_a_checkpoint_the_option_is_named(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        finetuning.main(["--task_name", "pos"], "tag")
+    assert stopped.value.code == 2
+    assert "name a checkpoint with --model_name_or_path" in capsys.readouterr().err
+
+
+def test_a_run_to_push_gives_its_arguments(checkpoint, tmp_path):
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
+    argv += ["--max_train_samples", "8", "--max_eval_samples", "4", "--skip_supervised"]
+    pushed = [*argv, "--push_to_hub", "--hub_model_id", "me/run"]
+    args = finetuning.main(pushed, "nli")
+    assert (args.hub_model_id, args.output_dir) == ("me/run", str(tmp_path / "run"))
+    assert finetuning.main([*argv, "--overwrite_output_dir", "--seeds", "1"], "nli") is None

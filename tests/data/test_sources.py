@@ -15,6 +15,7 @@ import pytest
 from datasets import Dataset, IterableDataset
 
 from hf_alignmlm import minienglish
+from hf_alignmlm.data import encoding
 from hf_alignmlm.data import sources as corpora
 from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
 from hf_alignmlm.data.sources import (
@@ -466,7 +467,7 @@ def test_a_permutation_depends_on_the_line_and_the_sentence_alone(embedded, toke
 @pytest.fixture
 def warnings_of_corpora(caplog, monkeypatch):
     """The library's loggers do not propagate; here they do, to be seen."""
-    monkeypatch.setattr(corpora.logger, "propagate", True)
+    monkeypatch.setattr(encoding.logger, "propagate", True)
     root = logging.getLogger("hf_alignmlm")
     monkeypatch.setattr(root, "propagate", True)
     caplog.set_level(logging.WARNING)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -15,19 +16,11 @@ from seqeval.metrics.sequence_labeling import get_entities
 from hf_alignmlm import minienglish
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
-from hf_alignmlm.tasks.base import (
-    EntityF1,
-    LabelAccuracy,
-    Row,
-    TagAccuracy,
-    _windows,
-    derive_row,
-    encode,
-    iob2,
-    majority_baseline,
-    read_task,
-    reorder_tags,
-)
+from hf_alignmlm.tasks import TASKS, Row, read_task
+from hf_alignmlm.tasks.base import InputForm
+from hf_alignmlm.tasks.metrics import TaskMetric
+from hf_alignmlm.tasks.ner import iob2, reorder_tags
+from hf_alignmlm.tasks.tagging import windows
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +63,7 @@ def test_reordered_tags_are_strict_and_keep_their_words(tags, random):
 def test_inversion_keeps_every_entity_whole(tags):
     language = SyntheticLanguage.from_name("trans_inv")
     words = [f"w{i}" for i in range(len(tags))]
-    row, broken = derive_row(Row([words], tags, [None]), language, 0, "ner")
+    row, broken = TASKS["ner"].derive(Row([words], tags, [None]), language, 0)
     last = len(tags) - 1
     before = {(kind, last - stop, last - start) for kind, start, stop in get_entities(tags)}
     assert set(get_entities(row.tags)) == before
@@ -79,7 +72,7 @@ def test_inversion_keeps_every_entity_whole(tags):
 
 def test_an_entity_that_ends_in_the_final_mark_is_split_and_counted():
     row = Row([["See", "Tom", "Jr", "."]], ["O", "B-PER", "I-PER", "I-PER"], [None])
-    derived, broken = derive_row(row, SyntheticLanguage.from_name("inv"), 0, "ner")
+    derived, broken = TASKS["ner"].derive(row, SyntheticLanguage.from_name("inv"), 0)
     assert derived.words == [["Jr", "Tom", "See", "."]]
     assert derived.tags == ["B-PER", "I-PER", "O", "B-PER"]
     assert broken == 1
@@ -90,7 +83,7 @@ def test_words_keep_their_tags(name):
     language = SyntheticLanguage.from_name(name)
     for index, s in enumerate(minienglish.sentences(50)):
         row = Row([list(s.words)], list(s.upos), [s])
-        derived, _ = derive_row(row, language, index, "pos")
+        derived, _ = TASKS["pos"].derive(row, language, index)
         spelled = Counter(zip(map(language.spell, s.words), s.upos, strict=True))
         assert Counter(zip(derived.words[0], derived.tags, strict=True)) == spelled
 
@@ -114,7 +107,7 @@ def test_every_format_gives_the_same_rows(tmp_path, encoder):
         write(tmp_path / "d.jsonl.gz", rows),
     ]
     for path in paths:
-        data = read_task("ner", encoder.words, files={"train": path, "test": path})
+        data = read_task(TASKS["ner"], encoder.words, files={"train": path, "test": path})
         assert [(r.words, r.tags) for r in data.rows["train"]] == [([tokens], tags)]
 
 
@@ -132,32 +125,32 @@ def test_every_format_gives_the_same_rows(tmp_path, encoder):
 def test_rows_that_do_not_fit_are_refused(tmp_path, encoder, rows, task, message):
     path = write(tmp_path / "a.jsonl", json_lines(*rows))
     with pytest.raises(ValueError, match=message):
-        read_task(task, encoder.words, files={"train": path, "test": path})
+        read_task(TASKS[task], encoder.words, files={"train": path, "test": path})
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
 def test_a_damaged_file_is_named_in_one_line(tmp_path, encoder, name):
     path = write(tmp_path / name, json_lines({"tokens": ["a"], "ner_tags": ["O"]}) + '{"tokens": [')
     with pytest.raises(ValueError, match=f"{name} cannot be read as") as caught:
-        read_task("ner", encoder.words, files={"train": path, "test": path})
+        read_task(TASKS["ner"], encoder.words, files={"train": path, "test": path})
     assert "\n" not in str(caught.value)
 
 
 def test_empty_sentences_are_skipped_and_counted(tmp_path, encoder):
     full, empty = {"tokens": ["a"], "ner_tags": ["O"]}, {"tokens": [], "ner_tags": []}
     path = write(tmp_path / "a.jsonl", json_lines(full, empty, full))
-    data = read_task("ner", encoder.words, files={"train": path, "test": path})
+    data = read_task(TASKS["ner"], encoder.words, files={"train": path, "test": path})
     assert len(data.rows["train"]) == 2
     assert data.empty_sentences == 2
 
 
 @given(st.lists(st.integers(1, 20), min_size=1), st.integers(20, 40))
 def test_windows_hold_every_word_once(lengths, room):
-    windows = _windows(lengths, room)
-    assert [i for start, stop in windows for i in range(start, stop)] == list(range(len(lengths)))
-    assert all(sum(lengths[start:stop]) <= room for start, stop in windows)
+    runs = windows(lengths, room)
+    assert [i for start, stop in runs for i in range(start, stop)] == list(range(len(lengths)))
+    assert all(sum(lengths[start:stop]) <= room for start, stop in runs)
     if sum(lengths) <= room:
-        assert len(windows) == 1
+        assert len(runs) == 1
 
 
 def test_each_word_has_one_label_at_its_first_piece(doubled, encoder):
@@ -165,8 +158,8 @@ def test_each_word_has_one_label_at_its_first_piece(doubled, encoder):
     label_ids = {"NOUN": 0, "VERB": 1}
     sentences = list(minienglish.sentences(40))
     rows = [Row([list(s.words)], list(s.upos), [s]) for s in sentences]
-    rows += [derive_row(row, language, i, "pos")[0] for i, row in enumerate(rows)]
-    encoded = encode(rows, "pos", tokenizer, encoder, label_ids, max_seq_length=16)
+    rows += [TASKS["pos"].derive(row, language, i)[0] for i, row in enumerate(rows)]
+    encoded = TASKS["pos"].encode(rows, InputForm(tokenizer, encoder, label_ids, 16))
     seen: list[list[int]] = [[] for _ in rows]
     ids: list[list[int]] = [[] for _ in rows]
     for number, feature in zip(encoded.row_of, encoded.features, strict=True):
@@ -180,7 +173,7 @@ def test_each_word_has_one_label_at_its_first_piece(doubled, encoder):
 
 def test_long_pairs_lose_words_that_are_counted(doubled, encoder):
     rows = [Row([["the"] * 30, ["a"] * 4], ["neutral"], [None, None])]
-    encoded = encode(rows, "nli", doubled[0], encoder, {"neutral": 1}, max_seq_length=16)
+    encoded = TASKS["nli"].encode(rows, InputForm(doubled[0], encoder, {"neutral": 1}, 16))
     assert len(encoded.features[0]["input_ids"]) == 16
     assert encoded.truncated_words == 34 - 13
 
@@ -188,44 +181,65 @@ def test_long_pairs_lose_words_that_are_counted(doubled, encoder):
 def test_language_types_replace_the_types_of_a_pairs_parts(doubled, encoder):
     rows = [Row([["a"], ["the"]], ["neutral"], [None, None])]
     for language_type, types in ((None, {0, 1}), (1, {1})):
-        encoded = encode(
-            rows,
-            "nli",
-            doubled[0],
-            encoder,
-            {"neutral": 1},
-            max_seq_length=16,
-            language_type=language_type,
-        )
+        form = InputForm(doubled[0], encoder, {"neutral": 1}, 16)
+        encoded = TASKS["nli"].encode(rows, form, language_type=language_type)
         assert set(encoded.features[0]["token_type_ids"]) == types
+
+
+def test_conllu_is_read_for_parts_of_speech_and_refused_for_entities(tmp_path, encoder):
+    line = "{}\t{}\t_\t{}\t_\t_\t{}\t{}\t_\t_\n"
+    text = line.format(1, "Tom", "PROPN", 2, "nsubj") + line.format(2, "sleeps", "VERB", 0, "root")
+    path = write(tmp_path / "a.conllu.gz", text + "\n")
+    (row,) = read_task(
+        TASKS["pos"], encoder.words, files=dict.fromkeys(("train", "test"), path)
+    ).rows["test"]
+    assert (row.words, row.tags) == ([["Tom", "sleeps"]], ["PROPN", "VERB"])
+    assert list(row.trees[0].heads) == [2, 0]
+    with pytest.raises(ValueError, match=r"a\.conllu\.gz, train row 1: no column ner_tags or tags"):
+        read_task(TASKS["ner"], encoder.words, files={"train": path, "test": path})
+
+
+def test_a_tasks_built_rows_are_its_features():
+    for name, task in TASKS.items():
+        assert task.name == name
+        assert all((task.title, task.category, task.auto_class, task.columns_description))
+        assert task.command in ("tag", "nli")
+        raw = next(task.embedded("train"))
+        row = task.read(raw, str.split, "here")
+        twin, _ = task.derive(row, SyntheticLanguage("trans"), 0)
+        assert list(task.built_row(row, twin)) == list(task.features)
+        assert set(re.findall(r"`(\w+)`", task.columns_description)) == set(task.features)
+        scores = task.score([row.tags, row.tags], [row.tags, row.tags])
+        assert scores[task.metric] in (100.0, 0.0)
 
 
 def test_metrics_on_a_case_by_hand():
     gold, guess = [["NOUN", "VERB", "NOUN"]], [["NOUN", "NOUN", "NOUN"]]
-    scores = TagAccuracy().compute(predictions=guess, references=gold)
+    scores = TaskMetric("pos").compute(predictions=guess, references=gold)
     assert scores["accuracy"] == pytest.approx(200 / 3)
     assert scores["macro_f1"] == pytest.approx((80 + 0) / 2)
     gold, guess = [["B-PER", "I-PER", "O"]], [["I-PER", "I-PER", "O"]]
-    scores = EntityF1().compute(predictions=guess, references=gold)
+    scores = TaskMetric("ner").compute(predictions=guess, references=gold)
     assert scores == {"seqeval_f1": 100.0, "seqeval_strict_f1": 0.0}
-    scores = LabelAccuracy().compute(predictions=["a", "b", "b"], references=["a", "b", "a"])
+    gold, guess = [["a"], ["b"], ["a"]], [["a"], ["b"], ["b"]]
+    scores = TaskMetric("nli").compute(predictions=guess, references=gold)
     assert scores["accuracy"] == scores["majority_baseline"] == pytest.approx(200 / 3)
 
 
 def test_majority_baseline_takes_tags_from_training():
     train = [Row([["a", "b"]], ["X", "X"], []), Row([["c"]], ["Y"], [])]
     test = [Row([["a", "b", "c", "d"]], ["Y", "Y", "Y", "X"], [])]
-    assert majority_baseline("pos", train, test) == 25.0
-    assert math.isclose(majority_baseline("nli", train, test), 75.0)
+    assert TASKS["pos"].baseline(train, test) == 25.0
+    assert math.isclose(TASKS["nli"].baseline(train, test), 75.0)
 
 
 def test_wikiann_entities_survive_inversion(data_folder, encoder):
     path = str(data_folder / "wikiann" / "train.jsonl.gz")
-    rows = read_task("ner", encoder.words, files={"train": path, "test": path}).rows["train"]
+    rows = read_task(TASKS["ner"], encoder.words, files={"train": path, "test": path}).rows["train"]
     language = SyntheticLanguage.from_name("inv")
     split = 0
     for index, row in enumerate(rows):
-        derived, broken = derive_row(row, language, index, "ner")
+        derived, broken = TASKS["ner"].derive(row, language, index)
         order = language.order(row.words[0], index=index)
         assert derived.tags == iob2(derived.tags)
         pairs = zip(row.words[0], [t[2:] for t in row.tags], strict=True)
@@ -258,6 +272,6 @@ def test_a_datasets_classes_become_names_and_other_languages_come_along(tmp_path
             card += f"  - split: {split}\n    path: {config}/{split}.parquet\n"
     (tmp_path / "README.md").write_text(card + "---\n")
     options = {"dataset_name": str(tmp_path), "dataset_config_name": "en"}
-    data = read_task("nli", encoder.words, natural_languages=["fr"], **options)
+    data = read_task(TASKS["nli"], encoder.words, natural_languages=["fr"], **options)
     assert set(data.rows) == {*splits, "fr"}
     assert [row.tags for row in data.rows["fr"]] == [["contradiction"]]

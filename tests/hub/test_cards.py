@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from huggingface_hub import ModelCard
 
 import run_pretraining
 from hf_alignmlm.files import read_json, write_json
-from hf_alignmlm.hub import cards
+from hf_alignmlm.hub import cards, push
+from hf_alignmlm.objectives import OBJECTIVES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -133,18 +135,121 @@ def test_a_whole_card(run, transfer):
 
 def test_a_card_that_is_not_released_says_so(run, tmp_path):
     path = tmp_path / "card.md"
-    cards.main(["write", str(run), "--output", str(path)])
+    cards.card_main([str(run), "--output", str(path)])
     assert "is not on the Hub yet" in path.read_text()
 
 
 def test_what_is_no_run_is_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cards.main(["write", str(tmp_path)])
+        cards.card_main([str(tmp_path)])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "neither a finished run" in error
 
 
-PUSH = "import sys; from hf_alignmlm.hub.cards import main; main(sys.argv[1:])"
+def changed(run, folder, config=(), **results):
+    """The same run with other entries in its results, and in its configuration."""
+    shutil.copytree(run, folder)
+    for name, entries in {"all_results.json": results, "config.json": dict(config)}.items():
+        write_json(folder / name, read_json(folder / name) | entries)
+    return folder
+
+
+def cited(folder):
+    return re.findall(r"@\w+{(\w+),", str(cards.model_card(folder)))
+
+
+def test_a_card_cites_what_made_the_run(run, tmp_path):
+    def key(objective):
+        return re.search(r"@\w+{(\w+),", OBJECTIVES[objective].citation)[1]
+
+    ours = key("align-mlm")
+    assert cited(run) == [ours]
+    for objective in ("mlm", "xlm", "dict-mlm"):
+        other = {"objective": objective, "config": {"alignment_loss_weight": 0.0}}
+        assert cited(changed(run, tmp_path / objective, **other)) == [key(objective), ours]
+
+
+def test_an_alignment_loss_is_cited_where_it_has_a_weight(run, tmp_path, monkeypatch):
+    class Contrastive:
+        citation = "@article{oord2018, title = {CPC}}"
+
+    monkeypatch.setitem(cards.ALIGNMENT_LOSSES, "contrastive", Contrastive)
+    for weight, keys in ((1.0, ["oord2018"]), (0.0, [])):
+        config = {"alignment_loss_weight": weight, "alignment_loss_type": "contrastive"}
+        folder = changed(run, tmp_path / str(weight), config)
+        assert cited(folder)[1:] == keys
+
+
+def test_the_length_is_that_of_the_training_not_of_the_positions(run, tmp_path):
+    longer = {"max_position_embeddings": 512}
+    plain = changed(run, tmp_path / "arguments", longer)
+    assert "sequences of 32 tokens" in str(cards.model_card(plain))
+    told = changed(run, tmp_path / "results", longer, max_seq_length=48)
+    assert "sequences of 48 tokens" in str(cards.model_card(told))
+    defaults = changed(run, tmp_path / "neither", longer, arguments={"dictionary_fraction": 1.0})
+    assert "sequences of 512 tokens" in str(cards.model_card(defaults))
+
+
+def test_token_types_are_explained_where_they_tell_languages_apart(run, tmp_path):
+    types = "Token types tell the languages apart: give\n`token_type_ids` of 0 to original text"
+    assert types not in cards.model_card(run).text
+    folder = changed(run, tmp_path / "xlm", {"language_embeddings": True})
+    assert f"no other library. {types} and of 1 to derived text.\n\n`dictionary.json`" in str(
+        cards.model_card(folder)
+    )
+
+
+def test_what_no_registry_knows_is_named(run, transfer, tmp_path):
+    folder = changed(run, tmp_path / "run", objective="my-mlm")
+    assert "pre-trained by my-mlm\n" in str(cards.model_card(folder))
+    scores = read_json(transfer / "all_results.json") | {"task": "chunks", "n_train": 9}
+    card = cards.model_card(changed(run, tmp_path / "task", **scores))
+    assert "| chunks | accuracy | 90.0 |" in card.text
+    assert card.data.pipeline_tag is None
+    assert "AutoModel.from_pretrained" in card.text
+
+
+def test_a_natural_language_is_no_twin(run, tmp_path):
+    folder = changed(run, tmp_path / "run")
+    write_json(folder / "language.json", {"name": "natural", "seed": 0, "alphabet": ""})
+    text = cards.model_card(folder).text
+    assert "on English and on `natural`, a natural language, to study" in text
+    assert not re.search("twin|synthetic|derived:|derived script", text)
+
+
+HOSTILE = "a|b`c``d\n# e <b>[x](http://y)*.txt"
+
+
+def test_names_of_files_and_folders_are_text(run, tmp_path):
+    """A name breaks no table and makes no heading, link or element."""
+    arguments = {"train_file": [f"/home/me/{HOSTILE.replace('/', ':')}"], "dictionary_fraction": 1}
+    folder = changed(run, tmp_path / HOSTILE.replace("/", ":"), arguments=arguments)
+    text = cards.model_card(folder).text
+    safe = re.escape(r"a\|b\`c\`\`d # e \<b\>\[x\](http:::y)\*.txt")
+    assert re.search(f"^# {safe}$", text, re.MULTILINE)
+    assert "Trained on ``` a|b`c``d # e <b>[x](http:::y)*.txt ```: " in text
+    assert not re.search(r"^# e", text, re.MULTILINE)
+    assert 'from_pretrained("a|b`c``d\\n# e <b>[x](http:::y)*.txt")' in text
+    row = {"original": "# `a` | <b>", "derived": ["[x](y)"]}
+    build = {
+        "kind": "corpus",
+        "language": {"name": "inv"},
+        "example": row,
+        "splits": {"train": 3},
+        "options": {"source_name": "a`b"},
+        "license": "*mine*",
+        "versions": {"hf-alignmlm": "0.1.0"},
+    }
+    text = cards.dataset_card({"in|v": build}, "me/data").text
+    assert "\n| `in\\|v` | train | 3 |\n" in text
+    assert "\n- original: # \\`a\\` \\| \\<b\\>\n- derived: \\[x\\](y)\n" in text
+    assert "from `` a`b `` (default)." in text
+    assert "gives it: \\*mine\\*." in text
+
+
+PUSH = "import sys; from hf_alignmlm.hub.push import push_main; push_main(sys.argv[1:])"
 LOAD = """
 import sys, json
 sys.modules["hf_alignmlm"] = None
@@ -159,22 +264,29 @@ print(json.dumps([len(tokenizer)]))
 def test_a_push_fails_whole_is_repeated_and_loads_without_this_package(run, tmp_path):
     with HubServer() as hub:
         env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
-        listed = in_process(PUSH, env, "push", str(run), "--repo_id", "me/tiny", "--dry_run")
+        listed = in_process(PUSH, env, str(run), "--repo_id", "me/tiny", "--dry_run")
         assert "model.safetensors" in listed.stdout
         assert not [r for r in hub.requests if r.method == "POST"]
         before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
 
         hub.fail_next("PUT", "/lfs/", status=403)
-        failed = in_process(PUSH, env, "push", str(run), "--repo_id", "me/tiny")
+        failed = in_process(PUSH, env, str(run), "--repo_id", "me/tiny")
         assert failed.returncode == 2
         assert failed.stderr.strip().splitlines()[-1].count("repeat it") == 1
         assert "model.safetensors" not in hub.files("me/tiny")
         assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
 
-        done = in_process(PUSH, env, "push", str(run), "--repo_id", "me/tiny")
+        hub.fail_next("POST", "/commit/", status=None)
+        dropped = in_process(PUSH, env, str(run), "--repo_id", "me/tiny")
+        assert dropped.returncode == 2
+        assert "Traceback" not in dropped.stderr
+        assert "repeat it" in dropped.stderr.strip().splitlines()[-1]
+        assert "model.safetensors" not in hub.files("me/tiny")
+
+        done = in_process(PUSH, env, str(run), "--repo_id", "me/tiny")
         assert done.returncode == 0, done.stderr
         files = set(hub.files("me/tiny")) - {".gitattributes"}
-        assert files == {*cards.RELEASED, cards.CARD_FILE}
+        assert files == {*push.RELEASED, cards.CARD_FILE}
         token = env["HF_TOKEN"]
         assert not any(token in text for r in (failed, done) for text in (r.stdout, r.stderr))
         assert not any(token.encode() in data for data in hub.files("me/tiny").values())
@@ -182,6 +294,26 @@ def test_a_push_fails_whole_is_repeated_and_loads_without_this_package(run, tmp_
         assert loaded.returncode == 0, loaded.stderr
         config = read_json(run / "config.json")
         assert json.loads(loaded.stdout)[0] == config["vocab_size"]
+        assert hub.unimplemented == []
+
+
+SAVE = """
+import sys
+from hf_alignmlm import BertForAlignedMaskedLM
+model = BertForAlignedMaskedLM.from_pretrained(sys.argv[1])
+model.save_pretrained(sys.argv[2], push_to_hub=True, repo_id="me/saved", private=True)
+"""
+
+
+def test_the_librarys_own_push_takes_the_dictionary_along(run, tmp_path):
+    with HubServer() as hub:
+        env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
+        done = in_process(SAVE, env, str(run), str(tmp_path / "saved"))
+        assert done.returncode == 0, done.stderr
+        files = hub.files("me/saved")
+        assert {"model.safetensors", "config.json", "dictionary.json"} <= files.keys()
+        assert json.loads(files["dictionary.json"]) == read_json(run / "dictionary.json")
+        assert json.loads(files["config.json"])["architectures"] == ["BertForMaskedLM"]
         assert hub.unimplemented == []
 
 
@@ -265,7 +397,7 @@ def test_a_task_run_pushes_the_tagger_under_our_card(run, tmp_path):
         card = files["README.md"].decode()
         pattern = TASK_CARD.replace("NUM", NUMBER)
         assert re.fullmatch(pattern.strip(), card.strip()), card
-        wanted = {*cards.RELEASED, cards.CARD_FILE} - {"dictionary.json"}
+        wanted = {*push.RELEASED, cards.CARD_FILE} - {"dictionary.json"}
         assert set(files) - {".gitattributes"} == wanted
         assert read_json(tmp_path / "tagger" / "all_results.json")["arguments"]["output_dir"]
         assert not any(str(tmp_path.parent).encode() in data for data in files.values())

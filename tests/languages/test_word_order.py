@@ -30,7 +30,7 @@ from hf_alignmlm.languages.word_order import (
 from study import word_order as learning
 from study.word_order import agreement, learn, main, majority_sides
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 UD = ROOT / os.environ.get("ALIGNMLM_DATA", "../shared/data") / "ud"
 needs_data = pytest.mark.skipif(not UD.is_dir(), reason=f"no UD treebanks in {UD}")
 

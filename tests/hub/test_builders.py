@@ -1,6 +1,7 @@
 """Builders: rows, caches, folders that load anywhere, and pushes over HTTP."""
 
 import json
+import pickle
 import re
 from collections import Counter
 from pathlib import Path
@@ -15,10 +16,11 @@ from hf_alignmlm import minienglish
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, train_tokenizer
 from hf_alignmlm.files import read_json
 from hf_alignmlm.hub import builders, cards
-from hf_alignmlm.hub.builders import ParallelCorpus, main
+from hf_alignmlm.hub.build import main
+from hf_alignmlm.hub.builders import ParallelCorpus, ParallelNli
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 LINES = [
     "The cat sat. It did not move! Why?",
     "",
@@ -36,7 +38,7 @@ def text(tmp_path):
 
 
 def run(*arguments):
-    main(["build", *map(str, arguments)])
+    main([*map(str, arguments)])
 
 
 def rows_of(folder, config, split="train"):
@@ -46,7 +48,8 @@ def rows_of(folder, config, split="train"):
 def test_a_corpus_beside_its_twin_on_any_number_of_processes(text, tmp_path):
     options = ("--language", "trans_inv", "trans_perm", "--train_file", text)
     run(*options, "--validation_file", text, "--output_dir", tmp_path / "one")
-    run(*options, "--validation_file", text, "--output_dir", tmp_path / "two", "--num_proc", 2)
+    two = ("--output_dir", tmp_path / "two", "--preprocessing_num_workers", 2)
+    run(*options, "--validation_file", text, *two)
     inverted = SyntheticLanguage("trans_inv")
     for name in ("trans_inv", "trans_perm"):
         rows = rows_of(tmp_path / "one", name)
@@ -183,6 +186,28 @@ def test_a_task_has_its_columns_twice(task, tmp_path):
     assert moved > 20
 
 
+def test_a_task_is_built_by_several_processes_as_by_one(tmp_path):
+    for name, more in (("one", ()), ("two", ("--preprocessing_num_workers", 2))):
+        folder = ("--output_dir", tmp_path / name)
+        run("--task_name", "ner", "--language", "trans_perm", *folder, *more)
+    rows = [rows_of(tmp_path / name, "trans_perm") for name in ("one", "two")]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 3000
+
+
+def test_a_task_builder_works_by_itself(tmp_path):
+    cache = {"cache_dir": str(tmp_path / "cache")}
+    builder = ParallelNli(config_name="inv", max_samples=5, **cache)
+    builder.download_and_prepare()
+    row = builder.as_dataset(split="test")[0]
+    pair = minienglish.pair(0, split="task-test")
+    derived = SyntheticLanguage("inv").derive(pair.premise.words)
+    assert row["premise"].split() == list(pair.premise.words)
+    assert row["derived_premise"].split() == derived
+    copy = pickle.loads(pickle.dumps(builder))
+    assert copy.info.features == builder.info.features
+
+
 def out(tmp_path):
     return ("--output_dir", tmp_path / "d")
 
@@ -193,7 +218,7 @@ def out(tmp_path):
         (("--language", "trans_backwards"), "unknown language"),
         (("--task_name", "qa"), "unknown task_name"),
         (("--train_file", "nowhere.txt"), "no such file"),
-        (("--train_file", "TEXT", "--language", "trans_syn-fr"), "hf_alignmlm.parsing"),
+        (("--train_file", "TEXT", "--language", "trans_syn-fr"), "alignmlm parse"),
         (("--task_name", "pos", "--train_file", "TEXT"), "needs a train file and a test file"),
         (("--model_name_or_path", "nowhere"), "nowhere"),
     ],
@@ -282,7 +307,7 @@ Options and digests .*
 """
 
 
-PUSH = "import sys; from hf_alignmlm.hub.builders import main; main(sys.argv[1:])"
+PUSH = "import sys; from hf_alignmlm.hub.cards import push_main; push_main(sys.argv[1:])"
 LOAD = """
 import sys, json
 sys.modules["hf_alignmlm"] = None
@@ -300,11 +325,11 @@ def test_a_push_of_two_languages_interrupted_repeated_and_loaded(text, tmp_path)
     run("--language", "trans", "trans_inv", *options, *out(tmp_path))
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert "is not on the Hub yet" in (folder / "README.md").read_text()
-    cards.main(["write", str(folder), "--output", str(tmp_path / "card.md")])
+    cards.card_main([str(folder), "--output", str(tmp_path / "card.md")])
     assert (tmp_path / "card.md").read_text() == (folder / "README.md").read_text()
     with HubServer() as hub:
         env = hub.env(tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
-        push = ("push", str(folder), "--repo_id", "me/twins")
+        push = (str(folder), "--repo_id", "me/twins")
         listed = in_process(PUSH, env, *push, "--dry_run")
         assert "7 files would go to dataset me/twins" in listed.stdout
         assert not [r for r in hub.requests if r.method == "POST"]

@@ -369,7 +369,7 @@ def test_a_given_checkpoint_keeps_its_ids_and_special_tokens(tmp_path):
 # --- training -------------------------------------------------------------------------------------
 
 TRAIN = """
-from test_tokenization import training_digest
+from test_tokenizer import training_digest
 print(training_digest())
 """
 

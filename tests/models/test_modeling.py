@@ -1,6 +1,7 @@
 """The model: each part of the loss is what the papers say, and the checkpoint is plain BERT."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -8,8 +9,12 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, Trai
 from transformers import TrainingArguments as StockArguments
 
 from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary
-from hf_alignmlm.models import kernels as modeling
-from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES, cosine_alignment_loss
+from hf_alignmlm.models import kernels
+from hf_alignmlm.models.alignment_loss import (
+    ALIGNMENT_LOSSES,
+    AlignmentLoss,
+    cosine_alignment_loss,
+)
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
 from hf_alignmlm.models.modeling import AlignedMaskedLMOutput, BertForAlignedMaskedLM
@@ -112,12 +117,12 @@ def test_alignment_gradient_is_that_of_the_formula(pairs):
     ],
 )
 def test_pairs_that_run_on_align_as_pairs_looked_up(monkeypatch, pairs, runs, block):
-    monkeypatch.setitem(modeling.BLOCK, "cpu", block)
+    monkeypatch.setitem(kernels.BLOCK, "cpu", block)
     found = []
     for shortest in (1, 1000):
-        monkeypatch.setattr(modeling, "SHORTEST_RUN", shortest)
+        monkeypatch.setattr(kernels, "SHORTEST_RUN", shortest)
         model = aligned(pairs)
-        assert model._pair_runs == (runs if shortest == 1 else None)
+        assert model.alignment_loss.runs == (runs if shortest == 1 else None)
         loss = model.compute_alignment_loss()
         loss.backward()
         found.append((loss.detach(), model.get_input_embeddings().weight.grad))
@@ -162,7 +167,12 @@ def test_only_seen_pairs_are_aligned():
 
 
 def test_another_alignment_loss_can_stand_beside_the_cosine(monkeypatch):
-    monkeypatch.setitem(ALIGNMENT_LOSSES, "distance", lambda a, b: (a - b).square().mean())
+    class Distance(AlignmentLoss):
+        def forward(self, embeddings):
+            original, derived = self.pairs(embeddings)
+            return (original - derived).square().mean()
+
+    monkeypatch.setitem(ALIGNMENT_LOSSES, "distance", Distance)
     model = aligned(alignment_loss_type="distance")
     weight = model.get_input_embeddings().weight
     expected = (weight[5:30] - weight[35:60]).square().mean()
@@ -367,12 +377,12 @@ def test_scores_worked_out_again_give_the_same_gradients(monkeypatch, dropout):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
-    attend = modeling.eager_attention_forward
+    attend = kernels.eager_attention_forward
     monkeypatch.setattr(
-        modeling, "eager_attention_forward", lambda *a, **k: calls.append(a) or attend(*a, **k)
+        kernels, "eager_attention_forward", lambda *a, **k: calls.append(a) or attend(*a, **k)
     )
-    for kept in (modeling.SCORES_KEPT, 0):
-        monkeypatch.setattr(modeling, "SCORES_KEPT", kept)
+    for kept in (kernels.SCORES_KEPT, 0):
+        monkeypatch.setattr(kernels, "SCORES_KEPT", kept)
         torch.manual_seed(0)
         model.zero_grad()
         model(**batch()).loss.backward()
@@ -477,3 +487,35 @@ def test_the_dictionary_goes_with_a_copy_and_a_move():
     assert copy.deepcopy(model)(**batch()).alignment_loss.item() == expected
     double = copy.deepcopy(model).double()
     assert double(**batch()).alignment_loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+# --- stock configurations, names that stock tools know --------------------------------------------
+
+
+def test_a_stock_configuration_serves_with_the_papers_defaults(tmp_path):
+    model = BertForAlignedMaskedLM(BertConfig(**SHAPE))
+    model.set_dictionary(BilingualDictionary(SINGLE))
+    assert not hasattr(model.config, "alignment_loss_weight")
+    output = model(**batch())
+    expected = output.mlm_loss + 10 * output.alignment_loss
+    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    model.save_pretrained(tmp_path)
+    again = BertForAlignedMaskedLM.from_pretrained(tmp_path, config=BertConfig(**SHAPE))
+    assert again.dictionary == model.dictionary
+    assert again(**batch()).loss.item() == pytest.approx(output.loss.item(), rel=1e-5)
+
+
+def test_the_architecture_is_one_that_stock_tools_know(tmp_path):
+    aligned().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == ["BertForMaskedLM"]
+    assert not [name for name in config if "attn" in name]
+
+
+def test_a_vocabulary_too_small_for_the_dictionary_is_refused():
+    model = aligned()
+    with pytest.raises(ValueError, match="ids from 5 to 59, outside the model's vocabulary of 50"):
+        model.resize_token_embeddings(50)
+    assert model.config.vocab_size == 60
+    model.resize_token_embeddings(64)
+    assert model(**batch()).loss.isfinite()

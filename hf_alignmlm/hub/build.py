@@ -1,0 +1,169 @@
+"""`alignmlm corpus`: a folder with a corpus or a task beside its twins, a configuration each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+from datasets import BuilderConfig
+
+from hf_alignmlm.arguments import one_line_errors, option, parse, versions
+from hf_alignmlm.data.sources import check_file
+from hf_alignmlm.files import write_json, write_text
+from hf_alignmlm.hub.builders import ParallelBuilder, ParallelCorpus, ParallelTask, SourceConfig
+from hf_alignmlm.hub.cards import (
+    BUILD_FILE,
+    CARD_FILE,
+    dataset_card,
+    read_builds,
+    without_folders,
+)
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.tasks import TASKS
+
+# What a build's rows depend on, beside its files and our code.
+OPTIONS = sorted({f.name for f in fields(SourceConfig)} - {f.name for f in fields(BuilderConfig)})
+
+
+@dataclass
+class BuildArguments:
+    """What to build, from what, and where to. With no source, the embedded corpus."""
+
+    output_dir: str = option("", "Folder of the dataset; each language is a configuration of it.")
+    language: list[str] = option(["trans_inv"], "Derived languages, as trans trans_inv.", nargs="+")
+    task_name: str | None = option(
+        None, "A task instead of a corpus, as pos; an unknown name lists them all."
+    )
+    train_file: list[str] = option(
+        [], "Text, JSON lines, parquet or CoNLL-U files, gzip or not.", nargs="+"
+    )
+    validation_file: list[str] = option([], "The same, of the validation set.", nargs="+")
+    test_file: list[str] = option([], "The same, of a task's test set.", nargs="+")
+    dataset_name: str | None = option(None, "Corpus or task on the Hub, or a folder of parquet.")
+    dataset_config_name: str | None = option(None, "Its configuration.")
+    language_seed: int = option(0, "Seed of the language's permutations and shared words.")
+    model_name_or_path: str | None = option(
+        None, "Checkpoint whose words and characters to follow, so that its ids fit exactly."
+    )
+    max_samples: int | None = option(None, "Use only this many rows of each split.")
+    preprocessing_num_workers: int | None = option(None, "Processes that derive.")
+    license: str = option("unknown", "The text's licence, for the card, as cc-by-sa-4.0.")
+    overwrite_output_dir: bool = option(
+        False, "Build again what lies there of other options, files or code."
+    )
+
+
+def build(arguments: BuildArguments) -> list[Path]:
+    """Write each language as a configuration of the folder, and the folder's card.
+
+    A configuration that lies there is kept where code, options and files are the same, and refused
+    where they are not, unless told to overwrite. `ValueError` in one line for what cannot be built.
+    """
+    folder = Path(arguments.output_dir)
+    builders = _builders(arguments)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: name a folder as --output_dir")
+    first = next(iter(builders.values()))
+    options = {name: getattr(first.config, name) for name in OPTIONS}
+    record = {"kind": first.kind, "options": without_folders(options), **first.config.digests()}
+    done = _check_folder(folder, builders, record, overwrite=arguments.overwrite_output_dir)
+    for name, builder in builders.items():
+        if name in done:
+            print(f"{folder / name} holds this build already", flush=True)
+        else:
+            _build_one(builder, folder / name, record, arguments)
+    write_text(folder / CARD_FILE, str(dataset_card(read_builds(folder), folder.name)))
+    return [folder / name for name in builders]
+
+
+def _builders(arguments: BuildArguments) -> dict[str, ParallelBuilder]:
+    """A builder for each language; ValueError or OSError for what cannot be built."""
+    task = arguments.task_name
+    if not arguments.output_dir:
+        raise ValueError("name a folder with --output_dir")
+    if task is not None and task not in TASKS:
+        raise ValueError(f"unknown task_name {task!r}: known are {', '.join(TASKS)}")
+    for path in [*arguments.train_file, *arguments.validation_file, *arguments.test_file]:
+        check_file(path)
+    given = asdict(arguments)
+    given |= {"source_name": arguments.dataset_name}
+    given |= {"source_config_name": arguments.dataset_config_name}
+    options = {name: given[name] for name in OPTIONS}
+    make = ParallelCorpus if task is None else partial(ParallelTask, task)
+    names = dict.fromkeys(SyntheticLanguage(name).name for name in arguments.language)
+    return {name: make(config_name=name, **options) for name in names}
+
+
+def _check_folder(
+    folder: Path, builders: dict[str, ParallelBuilder], record: dict[str, Any], *, overwrite: bool
+) -> set[str]:
+    """The languages that lie in the folder, built as `record` says; ValueError for other files."""
+    before = read_builds(folder)
+    done = {name for name, built in before.items() if built.items() >= record.items()}
+    card = folder / CARD_FILE
+    as_built = not card.exists() or card.read_text() == str(dataset_card(before, folder.name))
+    if not as_built and not overwrite:
+        raise ValueError(
+            f"{card} is not as it was built: give --overwrite_output_dir to replace it"
+        )
+    if other := {built["kind"] for built in before.values()} - {record["kind"]}:
+        raise ValueError(f"{folder} holds {other.pop()}, not {record['kind']}: name another folder")
+    for name in builders:
+        if name not in before and (folder / name).exists():
+            raise ValueError(f"{folder / name} exists and is no build of ours: name another folder")
+        if name in before and name not in done and not overwrite:
+            raise ValueError(
+                f"{folder / name} was built from other options, files or code: name another "
+                "--output_dir, or give --overwrite_output_dir"
+            )
+    return done
+
+
+def _build_one(
+    builder: ParallelBuilder, target: Path, record: dict[str, Any], arguments: BuildArguments
+) -> None:
+    """Write one language beside its place, then move it there whole."""
+    scratch = target.parent / ".partial"
+    try:
+        _write(builder, scratch / target.name, record, arguments)
+        shutil.rmtree(target, ignore_errors=True)
+        (scratch / target.name).rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    rows = (f"{s} {i.num_examples:,} rows" for s, i in (builder.info.splits or {}).items())
+    print(f"{target}: {', '.join(rows)}", flush=True)
+
+
+def _write(
+    builder: ParallelBuilder, folder: Path, record: dict[str, Any], arguments: BuildArguments
+) -> None:
+    processes = arguments.preprocessing_num_workers
+    builder.download_and_prepare(
+        str(folder), file_format="parquet", num_proc=processes, max_shard_size="200MB"
+    )
+    splits = builder.info.splits or {}
+    first = next(folder.glob(f"{builder.kind}-train*.parquet"))
+    example = next(parquet.ParquetFile(first).iter_batches(batch_size=1)).to_pylist()[0]
+    write_json(
+        folder / BUILD_FILE,
+        {
+            **record,
+            "language": asdict(builder.config.language()),
+            "splits": {split: info.num_examples for split, info in splits.items()},
+            "example": example,
+            "license": arguments.license,
+            "versions": versions(),
+        },
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`alignmlm corpus`."""
+    with one_line_errors():
+        (arguments,), _ = parse([BuildArguments], argv)
+        build(arguments)

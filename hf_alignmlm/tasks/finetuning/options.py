@@ -1,0 +1,123 @@
+"""What a fine-tuning run is asked for: its options, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, TrainingArguments
+
+from hf_alignmlm.arguments import option, parse, peek
+from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
+from hf_alignmlm.runs import RESULTS_FILE, check_output_dir
+from hf_alignmlm.sizes import SIZES, size_of
+from hf_alignmlm.tasks.base import TASKS, Encoded, Row, Task
+
+# Batches of like lengths pad less; and no model is kept but that of the first seed.
+DEFAULTS = {"save_strategy": "no", "train_sampling_strategy": "group_by_length"}
+
+
+@dataclass
+class TaskArguments:
+    """Which checkpoint, task, language and data. With no data named, the embedded corpus."""
+
+    model_name_or_path: str = option("", "Checkpoint of `alignmlm pretrain`, or a WordPiece BERT.")
+    task_name: str = option("", "The task, as pos; an unknown name lists those of this command.")
+    language: str | None = option(None, "The derived language; default: the checkpoint's.")
+    train_file: str | None = option(
+        None, "CoNLL-U, JSON lines, parquet or (tagging) columns, gzip or not."
+    )
+    validation_file: str | None = option(None, "The same, to look at while choosing options.")
+    test_file: str | None = option(None, "The same, to score.")
+    dataset_name: str | None = option(None, "Task on the Hub, as facebook/xnli.")
+    dataset_config_name: str | None = option(None, "Its configuration, as en.")
+    natural_languages: list[str] = option(
+        [], "Other configurations of the dataset, to test on as well.", nargs="+"
+    )
+    max_train_samples: int | None = option(None, "Use only this many training rows.")
+    max_eval_samples: int | None = option(None, "The same, of validation and test rows.")
+    max_seq_length: int | None = option(None, "Default: the model's positions, 128 at most.")
+    seeds: list[int] = option([0], "Fine-tune once for each of these seeds.", nargs="+")
+    skip_supervised: bool = option(False, "Leave out BS, and the gap with it.")
+    double_vocabulary: bool = option(
+        False,
+        "For a checkpoint that knows one script: double its tokenizer, and its word embeddings "
+        "as copies.",
+    )
+    overwrite_output_dir: bool = option(
+        False, "Remove the run that lies in the output folder, if there is another one."
+    )
+
+
+@dataclass
+class Run:
+    """What is asked for, and what has been made of it so far.
+
+    `rows` and `encoded` are by language (`original`, `derived`) and split; `embedding_rows` is the
+    size of a vocabulary that is doubled here.
+    """
+
+    task: Task
+    options: TaskArguments
+    args: TrainingArguments
+    arguments: dict[str, Any]
+    config: Any
+    push: bool
+    language: SyntheticLanguage
+    tokenizer: Any = None
+    embedding_rows: int | None = None
+    labels: list[str] = field(default_factory=list)
+    rows: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
+    encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label_ids(self) -> dict[str, int]:
+        """The id of each label."""
+        return {label: i for i, label in enumerate(self.labels)}
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(str(self.args.output_dir))
+
+
+def check(argv: Sequence[str] | None, command: str) -> Run | None:
+    """The run that is asked for; None where its folder holds it, finished. Writes nothing."""
+    tasks = {name: task for name, task in TASKS.items() if task.command == command}
+    only = next(iter(tasks)) if len(tasks) == 1 else ""
+    asked = peek(argv, model_name_or_path="", task_name=only)
+    name, config = asked["model_name_or_path"], None
+    defaults: dict[str, Any] = {**DEFAULTS}
+    if name:
+        config = AutoConfig.from_pretrained(name)
+        defaults |= SIZES[size_of(config)].finetuning
+        defaults["output_dir"] = f"{name.rstrip('/')}-{asked['task_name']}"
+    (options, args), arguments = parse([TaskArguments, TrainingArguments], argv, **defaults)
+    if not name:
+        raise ValueError("name a checkpoint with --model_name_or_path")
+    task = tasks.get(options.task_name or only)
+    if task is None:
+        known = ", ".join(tasks)
+        raise ValueError(f"unknown task_name {options.task_name!r}: known are {known}")
+    # The library would push under a card of its own.
+    push, args.push_to_hub = args.push_to_hub, False
+    if check_output_dir(args.output_dir, arguments, overwrite=options.overwrite_output_dir):
+        print(f"{args.output_dir} holds this run, finished: see {RESULTS_FILE} in it")
+        return None
+    return Run(task, options, args, arguments, config, push, load_language(options))
+
+
+def load_language(options: TaskArguments) -> SyntheticLanguage:
+    """The language that is asked for, or the one that lies beside the checkpoint."""
+    folder = Path(options.model_name_or_path)
+    if (folder / LANGUAGE_FILE).exists():
+        language = SyntheticLanguage.from_pretrained(folder)
+        return replace(language, name=options.language or language.name)
+    if options.language is None:
+        raise ValueError(
+            f"{folder} has no {LANGUAGE_FILE} beside it: name the derived language with --language"
+        )
+    return SyntheticLanguage.from_name(options.language)

@@ -1,0 +1,72 @@
+"""Named-entity recognition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hf_alignmlm.tasks.base import WORDS, Raw, Row, Split, Tags, register_task
+from hf_alignmlm.tasks.tagging import TaggingTask
+
+
+@register_task("ner")
+class Ner(TaggingTask):
+    """Entities as tags: B-PER begins one of a person, I-PER goes on with it, O is outside."""
+
+    title = "NER"
+    metric = "seqeval_f1"
+    tag_columns = ("ner_tags", "tags")
+    features = dict.fromkeys(("tokens", "ner_tags", "derived_tokens", "derived_ner_tags"), WORDS)
+    columns_description = (
+        "entities, `tokens` and `ner_tags`, with `derived_tokens` and `derived_ner_tags` beside"
+    )
+
+    def read(self, raw: Raw, split: Split, where: str) -> Row | None:
+        """A sentence of `tokens` and tags, IOB1 or IOB2."""
+        row = super().read(raw, split, where)
+        return row and Row(row.words, iob2(row.tags), row.trees)
+
+    def reorder(self, tags: list[str], orders: Sequence[list[int]]) -> tuple[list[str], int]:
+        """Each tag goes with its word; then B- and I- are put right."""
+        return reorder_tags(tags, orders[0])
+
+    def score(self, predictions: Tags, references: Tags) -> dict[str, float]:
+        """seqeval's F1 in its default mode (the field's habit) and in strict IOB2."""
+        from seqeval.metrics import f1_score
+        from seqeval.scheme import IOB2
+
+        strict = f1_score(references, predictions, mode="strict", scheme=IOB2, zero_division=0)
+        default = f1_score(references, predictions, zero_division=0)
+        return {"seqeval_f1": 100 * float(default), "seqeval_strict_f1": 100 * float(strict)}
+
+    def baseline(self, train: Sequence[Row], test: Sequence[Row]) -> float:
+        """The most frequent tag is O: who always guesses it finds no entity."""
+        return 0.0
+
+
+def iob2(tags: Sequence[str]) -> list[str]:
+    """Entity tags in strict IOB2, from IOB1 or IOB2: each entity starts with B-."""
+    result = []
+    before = "O"
+    for tag in tags:
+        continues = before != "O" and before[2:] == tag[2:]
+        result.append("B-" + tag[2:] if tag.startswith("I-") and not continues else tag)
+        before = tag
+    return result
+
+
+def reorder_tags(tags: Sequence[str], order: Sequence[int]) -> tuple[list[str], int]:
+    """Strict IOB2 tags of words put in another order, and the number of entities it broke.
+
+    Each unbroken run of one entity's words becomes B-, I-, I-, whatever the run's direction: of
+    [B-PER, I-PER, O] in the order [2, 1, 0] it makes [O, B-PER, I-PER].
+    """
+    entity, number = [], 0
+    for tag in tags:
+        number += tag.startswith("B-")
+        entity.append(number if tag != "O" else 0)
+    moved = [entity[i] for i in order]
+    result = [
+        "O" if not now else ("I-" if now == before else "B-") + tags[i][2:]
+        for i, now, before in zip(order, moved, [0, *moved], strict=False)
+    ]
+    return result, sum(tag.startswith("B-") for tag in result) - number

@@ -1,0 +1,112 @@
+"""Natural-language inference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from datasets import ClassLabel
+
+from hf_alignmlm import minienglish
+from hf_alignmlm.data.sources import TREE_COLUMNS, row_tree
+from hf_alignmlm.tasks.base import (
+    EMBEDDED_ROWS,
+    TEXT,
+    Encoded,
+    InputForm,
+    Raw,
+    Row,
+    Split,
+    Tags,
+    Task,
+    first_of,
+    register_task,
+)
+
+NLI_LABELS = ("entailment", "neutral", "contradiction")
+SENTENCES = ("premise", "hypothesis")
+
+
+@register_task("nli")
+class Nli(Task):
+    """A premise, a hypothesis, and whether the one entails or contradicts the other."""
+
+    title = "NLI"
+    category = "text-classification"
+    auto_class = "AutoModelForSequenceClassification"
+    command = "nli"
+    features: ClassVar[dict[str, Any]] = {
+        **{"premise": TEXT, "hypothesis": TEXT, "label": ClassLabel(names=list(NLI_LABELS))},
+        **{"derived_premise": TEXT, "derived_hypothesis": TEXT},
+    }
+    columns_description = (
+        "inference, `premise`, `hypothesis` and `label`, with `derived_premise` and "
+        "`derived_hypothesis` beside"
+    )
+
+    def embedded(self, split: str) -> Iterator[Raw]:
+        """Pairs with a tree for each sentence, as `premise_heads` and so on."""
+        for pair in minienglish.pairs(EMBEDDED_ROWS[split], split=f"task-{split}"):
+            row: Raw = {"label": pair.label}
+            for name in SENTENCES:
+                sentence = getattr(pair, name)
+                row[name] = sentence.words
+                row |= {f"{name}_{column}": getattr(sentence, column) for column in TREE_COLUMNS}
+            yield row
+
+    def read(self, raw: Raw, split: Split, where: str) -> Row | None:
+        """A pair of texts or lists of words, and a label; -1 is no label."""
+        texts = [first_of(raw, (name,), where) for name in SENTENCES]
+        label = first_of(raw, ("label",), where)
+        if isinstance(label, int):
+            if label == -1:
+                return None
+            if not 0 <= label < len(NLI_LABELS):
+                raise ValueError(f"{where}: label {label} is not one of 0, 1, 2")
+            label = NLI_LABELS[label]
+        words = [split(text) if isinstance(text, str) else list(text) for text in texts]
+        trees = [row_tree(raw, f"{name}_") for name in SENTENCES]
+        return Row(words, [label], trees) if all(words) else None
+
+    def labels(self, train: Sequence[Row]) -> list[str]:
+        """The three labels; ValueError for another one in the training set."""
+        if unknown := {row.tags[0] for row in train} - set(NLI_LABELS):
+            raise ValueError(f"unknown label(s) {', '.join(sorted(unknown))}")
+        return list(NLI_LABELS)
+
+    def inputs(
+        self, pieces: list[list[list[int]]], labels: list[int], form: InputForm
+    ) -> tuple[list[dict[str, Any]], int]:
+        """A pair that is too long loses the last words of its longer sentence, one by one."""
+        cls, sep = form.tokenizer.cls_token_id, form.tokenizer.sep_token_id
+        first, second = ([*sentence] for sentence in pieces)
+        truncated = 0
+        while sum(map(len, first + second)) > form.max_seq_length - 3:
+            max(first, second, key=lambda sentence: sum(map(len, sentence))).pop()
+            truncated += 1
+        start, end = ([i for word in sentence for i in word] for sentence in (first, second))
+        types = [0] * (len(start) + 2) + [1] * (len(end) + 1)
+        ids = [cls, *start, sep, *end, sep]
+        return [{"input_ids": ids, "token_type_ids": types, "labels": labels[0]}], truncated
+
+    def decode(self, encoded: Encoded, guesses: Any, labels: Sequence[str]) -> list[list[str]]:
+        """One label a pair."""
+        return [[labels[guess]] for guess in guesses]
+
+    def score(self, predictions: Tags, references: Tags) -> dict[str, float]:
+        """Accuracy, and the share of the majority class beside it."""
+        right = sum(list(a) == list(b) for a, b in zip(predictions, references, strict=True))
+        majority = Counter(label for (label,) in references).most_common(1)[0][1]
+        total = len(references)
+        return {"accuracy": 100 * right / total, "majority_baseline": 100 * majority / total}
+
+    def baseline(self, train: Sequence[Row], test: Sequence[Row]) -> float:
+        """The share of the test set's most frequent label."""
+        return super().baseline(test, test)
+
+    def columns(self, row: Row) -> dict[str, Any]:
+        """Both texts, words apart by spaces, and the label's number."""
+        premise, hypothesis = map(" ".join, row.words)
+        label = NLI_LABELS.index(row.tags[0])
+        return {"premise": premise, "hypothesis": hypothesis, "label": label}

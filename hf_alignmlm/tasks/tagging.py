@@ -1,0 +1,133 @@
+"""What tasks with a tag for each word share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any, ClassVar
+
+from transformers import DataCollatorForTokenClassification
+
+from hf_alignmlm import minienglish
+from hf_alignmlm.data.sources import check_file, file_format, row_tree
+from hf_alignmlm.files import open_file
+from hf_alignmlm.objectives.base import IGNORE_INDEX
+from hf_alignmlm.tasks.base import (
+    EMBEDDED_ROWS,
+    Encoded,
+    InputForm,
+    Raw,
+    Row,
+    Split,
+    Task,
+    first_of,
+)
+
+
+class TaggingTask(Task):
+    """A tag for each word. `tag_columns` may hold the tags; a built dataset's is the first."""
+
+    category = "token-classification"
+    auto_class = "AutoModelForTokenClassification"
+    command = "tag"
+    collator = DataCollatorForTokenClassification
+    tag_columns: ClassVar[tuple[str, ...]] = ("tags",)
+
+    def raw_rows(self, path: str) -> Iterator[Raw]:
+        """The rows of a file; one of text has a word and its tag on each line."""
+        return _column_rows(path) if file_format(path) == "text" else super().raw_rows(path)
+
+    def embedded(self, split: str) -> Iterator[Raw]:
+        """The embedded corpus has parts of speech, entities and trees."""
+        for s in minienglish.sentences(EMBEDDED_ROWS[split], split=f"task-{split}"):
+            tree = {"heads": s.heads, "deprels": s.deprels, "upos": s.upos}
+            yield {"tokens": s.words, "ner_tags": s.ner_tags, **tree}
+
+    def read(self, raw: Raw, split: Split, where: str) -> Row | None:
+        """A sentence of `tokens` and tags; None where it has no words."""
+        words = list(first_of(raw, ("tokens", "words"), where))
+        tags = list(first_of(raw, self.tag_columns, where))
+        if len(words) != len(tags):
+            raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
+        if not all(isinstance(tag, str) for tag in tags):
+            raise ValueError(f"{where}: tags must be strings, or classes with names")
+        return Row([words], tags, [row_tree(raw)]) if words else None
+
+    def reorder(self, tags: list[str], orders: Sequence[list[int]]) -> tuple[list[str], int]:
+        """Each tag goes with its word."""
+        return [tags[i] for i in orders[0]], 0
+
+    def inputs(
+        self, pieces: list[list[list[int]]], labels: list[int], form: InputForm
+    ) -> tuple[list[dict[str, Any]], int]:
+        """A label stands at the first piece of its word, −100 elsewhere.
+
+        A sentence that is too long becomes several inputs, so that no word goes without a tag.
+        `word_starts` tell where words begin, also those whose tag training never showed.
+        """
+        room = form.max_seq_length - 2
+        words, features = [word[:room] for word in pieces[0]], []
+        for start, stop in windows([len(word) for word in words], room):
+            ids, targets = [form.tokenizer.cls_token_id], [IGNORE_INDEX]
+            for word, label in zip(words[start:stop], labels[start:stop], strict=True):
+                ids += word
+                targets += [label] + [IGNORE_INDEX] * (len(word) - 1)
+            # Words of 2, 1 and 3 pieces start at 1, 3 and 4.
+            starts = accumulate(map(len, words[start : stop - 1]), initial=1)
+            features.append(
+                {
+                    "input_ids": [*ids, form.tokenizer.sep_token_id],
+                    "labels": [*targets, IGNORE_INDEX],
+                    "token_type_ids": [0] * (len(ids) + 1),
+                    "word_starts": list(starts),
+                }
+            )
+        return features, 0
+
+    def decode(self, encoded: Encoded, guesses: Any, labels: Sequence[str]) -> list[list[str]]:
+        """The tags at the words' first pieces; the windows of a sentence follow one another."""
+        predictions: list[list[str]] = [[] for _ in range(encoded.row_of[-1] + 1)]
+        for row, feature, guess in zip(encoded.row_of, encoded.features, guesses, strict=True):
+            predictions[row] += [labels[guess[i]] for i in feature["word_starts"]]
+        return predictions
+
+    def columns(self, row: Row) -> dict[str, Any]:
+        """Words and tags."""
+        return {"tokens": row.words[0], self.tag_columns[0]: row.tags}
+
+
+def _column_rows(path: str) -> Iterator[Raw]:
+    """Sentences of a column file: a word first and its tag last on a line, blank lines between."""
+    check_file(path)
+    words: list[str] = []
+    tags: list[str] = []
+    with open_file(path) as stream:
+        for number, line in enumerate([*stream, ""], 1):
+            columns = line.split()
+            if columns and columns[0] == "-DOCSTART-":
+                continue
+            if len(columns) == 1:
+                raise ValueError(f"{path}, line {number}: a word without a tag")
+            if columns:
+                words.append(columns[0])
+                tags.append(columns[-1])
+            elif words:
+                yield {"tokens": words, "tags": tags}
+                words, tags = [], []
+
+
+def windows(lengths: Sequence[int], room: int) -> list[tuple[int, int]]:
+    """Cut words of these lengths into the fewest runs of at most `room` pieces, about even.
+
+    For lengths [2, 2, 2, 2] and room 6 the windows are [(0, 2), (2, 4)], not [(0, 3), (3, 4)].
+    """
+    total = sum(lengths)
+    target = math.ceil(total / math.ceil(total / room)) if total > room else room
+    result, start, filled = [], 0, 0
+    for position, length in enumerate(lengths):
+        if filled and (filled + length > room or filled >= target):
+            result.append((start, position))
+            start, filled = position, 0
+        filled += length
+    return [*result, (start, len(lengths))]
