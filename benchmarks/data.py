@@ -61,8 +61,8 @@ def rates(text: Path, megabytes: float = 70, processes: int = CORES) -> dict[str
     The plain way gets lines of one sentence, as ours makes them, and a tenth of the text.
     """
     disable_caching()
-    folder = tokenizer_folder("mini", text)
-    tokenizer, language = load_tokenizer(str(folder)), SyntheticLanguage.from_pretrained(folder)
+    made = tokenizer_folder("mini", text)
+    tokenizer, language = load_tokenizer(str(made)), SyntheticLanguage.from_pretrained(made)
     lines = first_lines(text, megabytes)
     words = sum(len(line.split()) for line in lines)
     few = lines[: len(lines) // 10]

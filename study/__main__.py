@@ -13,6 +13,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from hf_alignmlm.arguments import one_line_errors
 from study.driver import Driver
@@ -36,7 +37,12 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", nargs="+", type=int, help=seeds)
     add("--dictionary_fractions", nargs="+", type=float, help="shares of the pairs, 0 to 1")
     kinds = f"further options of the steps of a kind: {', '.join(KINDS)}"
-    override = {"nargs": 2, "action": "append", "default": [], "metavar": ("KIND", "OPTIONS")}
+    override: dict[str, Any] = {
+        "nargs": 2,
+        "action": "append",
+        "default": [],
+        "metavar": ("KIND", "OPTIONS"),
+    }
     add("--override", help=kinds, **override)
     add("--dry_run", action="store_true", help="print what would run")
     add("--report_only", action="store_true", help="write the report of what there is")

@@ -151,12 +151,12 @@ class Driver:
             return {"seconds": seconds}
         result = results_of(step, folder) | {"machine": machine(self.jobs)}
         # A run that was finished or resumed took longer than this call.
-        before = result.get("train_runtime") or 60 * result.get("cpu_minutes", 0)
+        before = result.get("train_runtime") or 60 * (result.get("cpu_minutes") or 0)
         result["seconds"] = max(seconds, before)
-        rows = (f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in result.items())
-        write_text(stored, "{\n" + ",\n".join(rows) + "\n}\n")
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
+        rows = (f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in result.items())
+        write_text(stored, "{\n" + ",\n".join(rows) + "\n}\n")
         return result
 
     def execute(self, step: Step, folder: Path, slot: int) -> None:
@@ -167,27 +167,32 @@ class Driver:
         """
         log, errors = Path(f"{folder}.log"), Path(f"{folder}.errors.log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        device = ("CUDA_VISIBLE_DEVICES", str(slot % self.gpus)) if self.gpus else None
-        environment = {**os.environ, **dict([device or ("OMP_NUM_THREADS", "1")])}
-        environment |= {"TOKENIZERS_PARALLELISM": "false"}
-        environment |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+        environment["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self.gpus)
+        else:
+            environment["OMP_NUM_THREADS"] = "1"
         with log.open("ab") as output, errors.open("ab") as error_output:
             start = error_output.tell()
             with self.lock:
                 if self.stopped:
                     raise RuntimeError("stopped")
                 # The open lock file: a step that outlives its driver keeps a second one out.
-                streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": error_output}
                 process = subprocess.Popen(
-                    self.command(step), **streams, env=environment, pass_fds=[self.lock_file]
+                    self.command(step),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=error_output,
+                    env=environment,
+                    pass_fds=[self.lock_file],
                 )
                 self.processes.add(process)
             code = process.wait()
             self.processes.discard(process)
         if code:
-            lines = errors.read_bytes()[start:].decode(errors="replace").split("\n")
-            last = next((line for line in reversed(lines) if line.strip()), "it printed no error")
-            cause = last.rstrip("\r").rpartition("\r")[2].strip()
+            printed = errors.read_bytes()[start:].decode(errors="replace").strip()
+            cause = re.split(r"[\r\n]+", printed)[-1].strip() or "it printed no error"
             raise RuntimeError(f"exit code {code}: {cause} (all of it: {errors}, {log})")
 
     def stop(self) -> None:

@@ -103,7 +103,8 @@ def train_parser(options: argparse.Namespace) -> dict[str, Any]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         best = train_with_spacy(options, Path(temporary))
-        parser, report = load_parser(str(best)), {"scored_on": Path(scored_on).name}
+        parser = load_parser(str(best))
+        report: dict[str, Any] = {"scored_on": Path(scored_on).name}
         report |= {name: score(parser.trees(s.words for s in of), of) for name, of in gold.items()}
         report["cpu_minutes"] = round((time.process_time() - begun) / 60, 1)
         report["arguments"] = vars(options)

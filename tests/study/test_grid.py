@@ -314,3 +314,11 @@ def test_results_of_release_0_1_0_count(capsys):
 def test_the_report_names_no_folder_of_data(monkeypatch):
     monkeypatch.setattr("sys.argv", ["study", "--data_dir", "/home/me/data", "--report_only"])
     assert parse_options(None).command == "--data_dir DATA"
+
+
+def test_a_step_that_prints_no_error_is_told_as_one(capsys):
+    # As a program that a signal ends, and none of Python's.
+    Path("run_pretraining.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(SystemExit):
+        run(*SMALL)
+    assert "FAILED mlm-trans_inv-42: exit code -9: it printed no error (" in capsys.readouterr().err
