@@ -15,8 +15,11 @@ _HOMES = {
     "BertForAlignedMaskedLM": "models.modeling",
     "BilingualDictionary": "data.dictionary",
     "EpochDataset": "data.packing",
-    "Objective": "objectives.base",
-    "ObjectiveCollator": "objectives.collator",
+    "OBJECTIVES": "objectives",
+    "Objective": "objectives",
+    "ObjectiveCollator": "objectives",
+    "TASKS": "tasks",
+    "Task": "tasks",
     "SyntheticLanguage": "languages.synthetic",
     "WordOrderModel": "languages.word_order",
     "alignment_scores": "alignment",
@@ -24,6 +27,9 @@ _HOMES = {
     "embedded_corpus": "data.sources",
     "pack": "data.packing",
     "register_alignment_loss": "models.alignment_loss",
+    "register_objective": "objectives",
+    "order": "languages.orders",
+    "register_task": "tasks",
     "texts": "data.sources",
     "tokenize_corpus": "data.encoding",
     "train_tokenizer": "data.tokenizer",
@@ -33,7 +39,7 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    # Only what is asked for is imported: `python -m hf_alignmlm.syntax` needs no torch.
+    # Only what is asked for is imported: `alignmlm --help` needs no torch.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
