@@ -1,13 +1,22 @@
-"""The examples in the documentation run as they stand."""
+"""The examples in the documentation run as they stand, and name no option that is not there."""
 
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
+from itertools import islice
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForMaskedLM, BertForMaskedLM
 
+from hf_alignmlm import minienglish
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
 
+ROOT = Path(__file__).parent.parent
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -34,3 +43,94 @@ def test_the_plain_loop_trains_and_its_result_loads(tmp_path, monkeypatch, capsy
     assert ours.dictionary.heldout
     ids = torch.tensor([[2, 9, 10, 3]])
     assert torch.equal(stock(ids).logits, ours(ids).logits)
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))),
+    *(DOCS / "reproduction/README.md", ROOT / "benchmarks/README.md", ROOT / "hub_cards/README.md"),
+]
+SCRIPTS = {"run_pretraining.py": "pretrain", "run_tagging.py": "tag", "run_xnli.py": "nli"}
+HELP = """
+import sys
+from hf_alignmlm.cli import main
+main([*sys.argv[1:], "--help"])
+"""
+
+
+def commands(page):
+    """The commands of ours on a page: which one, and the words behind it."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for kind, block in fenced if not kind for line in block.splitlines()]
+    for line in lines:
+        words = shlex.split(re.sub(r"\s#.*|[\[\]…]", "", line))
+        for place, word in enumerate(words[:-1]):
+            after = words[place + 1]
+            if word in SCRIPTS:
+                yield SCRIPTS[word], words[place + 1 :]
+            elif word == "alignmlm" or (
+                word == "-m" and after.split(".")[0] in ("study", "benchmarks")
+            ):
+                yield after, words[place + 2 :]
+
+
+HELPS = {}
+
+
+def options_of(command, words):
+    """The options that a command's own --help lists."""
+    objective = ["--objective", "xlm"] if "xlm" in words else []
+    key = (command, *objective)
+    if key not in HELPS:
+        start = ["-c", HELP, *key]
+        if command.split(".")[0] in ("study", "benchmarks"):
+            start = ["-m", command, "--help"]
+        done = subprocess.run([sys.executable, *start], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        HELPS[key] = set(re.findall(r"--[a-z_0-9]+", done.stdout))
+    return HELPS[key]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_in_the_documentation_exist(page):
+    for command, words in commands(page):
+        given = {word.partition("=")[0] for word in words if re.fullmatch(r"--[^ ]+", word)}
+        assert given <= options_of(command, words) | {"--help"}, (command, given)
+
+
+TINY = "--use_cpu --disable_tqdm True --max_steps 2 --max_train_samples 150 --max_eval_samples 20"
+MORE = {"pretrain": f"{TINY} --vocab_size 400", "tag": TINY, "nli": TINY, "corpus": ""}
+DRIVER = """
+import json, sys
+from hf_alignmlm.cli import main
+for command in json.loads(sys.argv[1]):
+    main(command)
+"""
+
+
+def test_the_readmes_commands_run_and_its_snippets_after_them(tmp_path, monkeypatch):
+    text = [" ".join(s.words) for s in islice(minienglish.sentences(), 300)]
+    (tmp_path / "my.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    todo = [
+        [command, *words, *MORE.get(command, "").split()]
+        for command, words in commands(ROOT / "README.md")
+        if not command.startswith("study") and "--dataset_name" not in words and words
+    ]
+    assert {command for command, *_ in todo} >= {"pretrain", "tag", "nli", "report", "corpus"}
+    # After the checkpoints, the report; `pretrain` and `tag` do not come in a dictionary's order.
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, json.dumps(todo)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    pages = ("README.md", "docs/pretraining.md", "docs/datasets.md")
+    snippets = [code for page in pages for code in blocks(ROOT / page)]
+    assert len(snippets) >= 6
+    for code in snippets:
+        exec(compile(code, "snippet", "exec"), {"__name__": "__main__"})
