@@ -77,9 +77,13 @@ def train_with_spacy(options: argparse.Namespace, folder: Path) -> Path:
         # As often as parser.cfg evaluates, and at the last step.
         changes["training.eval_frequency"] = max(1, options.max_steps // 12)
         changes["training.max_steps"] = options.max_steps
+        changes["training.optimizer.learn_rate.steps"] = -(-options.max_steps // 2)
     for part, path in (("train", options.train_file), ("dev", options.validation_file)):
         with open_file(path) as stream:
-            sentences = conllu_to_docs(stream.read(), n_sents=1, no_print=True)
+            sentences = list(conllu_to_docs(stream.read(), n_sents=1, no_print=True))
+        # The tagger learns parts of speech alone.
+        for word in (word for sentence in sentences for word in sentence):
+            word.set_morph("")
         changes[f"paths.{part}"] = str(folder / f"{part}.spacy")
         DocBin(docs=sentences).to_disk(changes[f"paths.{part}"])
     train(CONFIG, folder, overrides=changes)

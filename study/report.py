@@ -6,6 +6,7 @@ It needs the results files alone, no checkpoint.
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,12 +101,13 @@ def _script(steps: Sequence[Step], output_dir: str, use_cpu: bool) -> str:
         "#!/usr/bin/env bash",
         "# Every command of this reproduction, in order: what python -m study runs.",
         "set -euo pipefail",
-        f"data=${{DATA:-data}} output=${{RUNS:-{output_dir}}}",
+        f'data="${{DATA:-data}}" output="${{RUNS:-{output_dir}}}"',
         *(["export OMP_NUM_THREADS=1"] if use_cpu else []),
     ]
     for step in steps:
         cpu = " --use_cpu" if use_cpu and step.command[0].startswith("run_") else ""
-        lines.append(command_line(step).replace("{", "${") + cpu)
+        # Quoted, for a folder with a space in its name.
+        lines.append(re.sub(r"\{(\w+)\}(\S*)", r'"${\1}\2"', command_line(step)) + cpu)
     return "\n".join(lines) + "\n"
 
 
