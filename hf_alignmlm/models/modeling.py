@@ -105,16 +105,13 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         """A masked LM's forward pass.
 
         Shapes: ids and masks [batch, length]; `attention_mask` may be boolean [batch, 1, length,
-        length]; `labels` hold −100 where there is nothing to predict. `num_items_in_batch` is the
-        number of labels of the whole batch of which this is a part (accumulation, processes): the
-        parts' losses then add up to that of the whole. `sparse_logits` leaves out the logits of
-        unlabelled positions; by default while training only. `keep_logits` returns them beside the
-        loss: under mixed precision the library then makes a float32 copy of them. (No name but
-        `labels` may have "label" in it: the library's Trainer would wait for such an input and
-        compute no loss.)
+        length]; `labels` hold −100 where there is nothing to predict. `num_items_in_batch` counts
+        the labels of the whole batch of which this is a part (accumulation, processes): the parts'
+        losses then add up to that of the whole. `sparse_logits` leaves out the logits of unlabelled
+        positions (default: while training); `keep_logits` returns them beside the loss. (An input
+        with "label" in its name would make the library's Trainer wait for it.)
         """
         aligning = labels is not None and self.alignment_loss_weight != 0
-        attention_mask = self._mask(attention_mask)
         table = alignment_loss = None
         if input_ids is not None and kernels.may_tie(self):
             inputs_embeds, table, alignment_loss = self._tied(input_ids, aligning)
@@ -123,10 +120,10 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             alignment_loss = self.compute_alignment_loss()
         hidden = self.bert(
             input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
+            self._mask(attention_mask),
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
             return_dict=True,
             **kwargs,
         )

@@ -184,11 +184,12 @@ def test_an_alignment_loss_is_cited_where_it_has_a_weight(run, tmp_path, monkeyp
 
 def test_the_length_is_that_of_the_training_not_of_the_positions(run, tmp_path):
     longer = {"max_position_embeddings": 512}
-    plain = changed(run, tmp_path / "arguments", longer)
+    plain = changed(run, tmp_path / "arguments", longer, max_seq_length=None)
     assert "sequences of 32 tokens" in str(cards.model_card(plain))
     told = changed(run, tmp_path / "results", longer, max_seq_length=48)
     assert "sequences of 48 tokens" in str(cards.model_card(told))
-    defaults = changed(run, tmp_path / "neither", longer, arguments={"dictionary_fraction": 1.0})
+    neither = {"arguments": {"dictionary_fraction": 1.0}, "max_seq_length": None}
+    defaults = changed(run, tmp_path / "neither", longer, **neither)
     assert "sequences of 512 tokens" in str(cards.model_card(defaults))
 
 
