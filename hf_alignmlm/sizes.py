@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,88 +20,14 @@ class Size:
     vocab_size: int
     max_seq_length: int
     training: dict[str, Any]
-    finetuning: dict[str, Any] = field(default_factory=dict)
-
-
-# Isolated sentences take a small model off the plateau of word frequencies in a third of its 7,000
-# steps; where they see their neighbours, it was still there after half of them (docs/recipe.md).
-_NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    finetuning: dict[str, Any]
 
 
 SIZES = {
-    "mini": Size(
-        model={
-            "num_hidden_layers": 4,
-            "hidden_size": 192,
-            "num_attention_heads": 3,
-            "intermediate_size": 768,
-            **_NO_DROPOUT,
-        },
-        vocab_size=5_000,
-        max_seq_length=64,
-        training={
-            "max_steps": 7_000,
-            "per_device_train_batch_size": 32,
-            "learning_rate": 1e-3,
-            "adam_beta2": 0.98,
-            "adam_beta1": 0.9,
-            "weight_decay": 0.01,
-            "warmup_steps": 0.1,
-            "isolate_sentences": True,
-        },
-        finetuning={
-            "learning_rate": 2e-4,
-            "num_train_epochs": 2,
-            "per_device_train_batch_size": 32,
-        },
-    ),
-    "small": Size(
-        model={
-            "num_hidden_layers": 6,
-            "hidden_size": 384,
-            "num_attention_heads": 6,
-            "intermediate_size": 1536,
-            **_NO_DROPOUT,
-        },
-        vocab_size=16_000,
-        max_seq_length=128,
-        training={
-            "max_steps": 50_000,
-            "per_device_train_batch_size": 64,
-            "learning_rate": 5e-4,
-            "adam_beta2": 0.98,
-            "weight_decay": 0.01,
-            "warmup_steps": 0.1,
-            "isolate_sentences": True,
-        },
-        finetuning={
-            "learning_rate": 5e-5,
-            "num_train_epochs": 5,
-            "per_device_train_batch_size": 32,
-        },
-    ),
-    # ALIGN-MLM's own: its appendix on pre-training and fine-tuning.
-    "paper": Size(
-        model={
-            "num_hidden_layers": 8,
-            "hidden_size": 512,
-            "num_attention_heads": 8,
-            "intermediate_size": 2048,
-        },
-        vocab_size=40_000,
-        max_seq_length=512,
-        training={
-            "max_steps": 500_000,
-            "per_device_train_batch_size": 128,
-            "learning_rate": 1e-4,
-            "warmup_steps": 10_000,
-        },
-        finetuning={
-            "learning_rate": 2e-5,
-            "num_train_epochs": 10,
-            "per_device_train_batch_size": 32,
-        },
-    ),
+    name: Size(**values)
+    for name, values in tomllib.loads(
+        Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    ).items()
 }
 
 

@@ -108,8 +108,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         length]; `labels` hold −100 where there is nothing to predict. `num_items_in_batch` counts
         the labels of the whole batch of which this is a part (accumulation, processes): the parts'
         losses then add up to that of the whole. `sparse_logits` leaves out the logits of unlabelled
-        positions (default: while training); `keep_logits` returns them beside the loss. (An input
-        with "label" in its name would make the library's Trainer wait for it.)
+        positions (default: while training); `keep_logits` returns them beside the loss.
         """
         aligning = labels is not None and self.alignment_loss_weight != 0
         table = alignment_loss = None
