@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -35,6 +37,16 @@ LOGGED_ALIGNMENT = ("p1", "p1_seen", "p1_heldout", "csls_p1", "cosine_true", "co
 def has_compiler() -> bool:
     """Whether there is the C++ compiler that torch.compile needs on CPUs."""
     return any(map(shutil.which, filter(None, [os.environ.get("CXX"), "g++", "clang++"])))
+
+
+@contextmanager
+def without_token(args: TrainingArguments) -> Iterator[None]:
+    """Keep the Hub's token out of the file of arguments that the library writes beside a model."""
+    token, args.hub_token = args.hub_token, None
+    try:
+        yield
+    finally:
+        args.hub_token = token
 
 
 @dataclass
@@ -206,8 +218,9 @@ class AlignMLMTrainer(Trainer):
         return dictionary_alignment(embeddings, dictionary)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The library's, with the language beside the model."""
-        super().save_model(output_dir, _internal_call)
+        """The library's, with the language beside the model and no token in its arguments' file."""
+        with without_token(self.args):
+            super().save_model(output_dir, _internal_call)
         if self.language is not None and self.args.should_save:
             self.language.save_pretrained(output_dir or str(self.args.output_dir))
 

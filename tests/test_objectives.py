@@ -426,6 +426,25 @@ def digest():
     return hashlib.sha256(data).hexdigest()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_workers_that_persist_draw_masks_anew_in_each_epoch(packed, double, stream):
+    collator = ObjectiveCollator(double, Objective.from_name("mlm"), LENGTH)
+
+    def epochs(**workers):
+        first = packed.select(range(24))
+        rows = EpochStream(first.to_iterable_dataset()) if stream else EpochDataset(first)
+        loader = DataLoader(rows, 8, collate_fn=collator, **workers)
+        labels = []
+        for epoch in range(3):
+            rows.set_epoch(epoch)
+            labels.append(torch.cat([batch["labels"] for batch in loader]))
+        return labels
+
+    alone, persistent = epochs(), epochs(num_workers=1, persistent_workers=True)
+    assert all(map(torch.equal, alone, persistent))
+    assert not torch.equal(alone[0], alone[1])
+
+
 def test_another_process_draws_the_same():
     here = os.path.dirname(__file__)
     other = subprocess.run(

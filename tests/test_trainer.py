@@ -322,3 +322,17 @@ def test_without_a_compiler_training_runs_uncompiled_and_says_so(tmp_path, monke
     assert [r.getMessage() for r in caplog.records] == [
         "There is no C++ compiler for torch.compile: training runs uncompiled"
     ]
+
+
+def test_no_file_holds_the_token(tmp_path):
+    trainer = AlignMLMTrainer(
+        gradient_driver.make_model(),
+        arguments(tmp_path, save_strategy="steps", save_steps=2, hub_token="hf_secret"),
+        train_dataset=gradient_driver.make_rows(),
+    )
+    trainer.train()
+    trainer.save_model()
+    assert trainer.args.hub_token == "hf_secret"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert tmp_path / "training_args.bin" in files
+    assert not [path for path in files if b"hf_secret" in path.read_bytes()]

@@ -235,16 +235,32 @@ def packing_report(
     return report
 
 
-class EpochDataset(torch.utils.data.Dataset):
-    """Packed sequences with their number and the epoch: masks are a function of both."""
+class _Epoch:
+    """The epoch, in memory that a data loader's workers share.
 
-    def __init__(self, packed: Dataset):
-        self.packed = packed.with_format("numpy")
-        self.epoch = 0
+    Workers that persist hold the data set as it was when they started: a plain attribute would stay
+    at the first epoch there.
+    """
+
+    def __init__(self) -> None:
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that masks are drawn for."""
+        return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the data loader at the start of each epoch."""
-        self.epoch = int(epoch)
+        self._epoch[0] = epoch
+
+
+class EpochDataset(_Epoch, torch.utils.data.Dataset):
+    """Packed sequences with their number and the epoch: masks are a function of both."""
+
+    def __init__(self, packed: Dataset):
+        super().__init__()
+        self.packed = packed.with_format("numpy")
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -262,22 +278,19 @@ class EpochDataset(torch.utils.data.Dataset):
         ]
 
 
-class EpochStream(torch.utils.data.IterableDataset):
+class EpochStream(_Epoch, torch.utils.data.IterableDataset):
     """`EpochDataset` for a stream: sequences are numbered as they come."""
 
     def __init__(self, packed: IterableDataset, *, shuffle_buffer: int = 0, seed: int = 0):
+        super().__init__()
         self.packed = packed.map(
             lambda row, index: {"example": index}, with_indices=True
         ).with_format("numpy")
         if shuffle_buffer:
             self.packed = self.packed.shuffle(seed=seed, buffer_size=shuffle_buffer)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader at the start of each epoch; also reseeds the shuffle."""
-        self.epoch = int(epoch)
-        self.packed.set_epoch(self.epoch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        epoch = self.epoch
+        self.packed.set_epoch(epoch)  # reseeds the shuffle
         for row in self.packed:
-            yield {**row, "epoch": self.epoch}
+            yield {**row, "epoch": epoch}

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, TrainingArguments
+from transformers import AutoConfig
 
 from hf_alignmlm.arguments import option, parse, peek
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
 from hf_alignmlm.runs import RESULTS_FILE, check_output_dir
 from hf_alignmlm.sizes import SIZES, size_of
 from hf_alignmlm.tasks.base import TASKS, Encoded, Row, Task
+from hf_alignmlm.trainer import CommandArguments
 
 
 @dataclass
@@ -43,13 +44,10 @@ class TaskArguments:
         "For a checkpoint that knows one script: double its tokenizer, and its word embeddings "
         "as copies.",
     )
-    overwrite_output_dir: bool = option(
-        False, "Remove the run that lies in the output folder, if there is another one."
-    )
 
 
 @dataclass
-class FineTuningArguments(TrainingArguments):
+class FineTuningArguments(CommandArguments):
     """The library's training arguments. Only the first seed's model is kept."""
 
     save_strategy: str = option("no", "Checkpoints within a fine-tuning run.")
@@ -109,7 +107,7 @@ def check(argv: Sequence[str] | None, command: str) -> Run | None:
         raise ValueError(f"unknown task_name {options.task_name!r}: known are {known}")
     # The library would push under a card of its own.
     push, args.push_to_hub = args.push_to_hub, False
-    if check_output_dir(args.output_dir, arguments, overwrite=options.overwrite_output_dir):
+    if check_output_dir(args.output_dir, arguments, overwrite=args.overwrite_output_dir):
         print(f"{args.output_dir} holds this run, finished: see {RESULTS_FILE} in it")
         return None
     return Run(task, options, args, arguments, config, push, load_language(options))

@@ -27,6 +27,7 @@ from hf_alignmlm.files import read_json, write_json
 from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir
 from hf_alignmlm.tasks.base import SPLITS, Encoded, InputForm, TaskData, read_task
 from hf_alignmlm.tasks.finetuning.options import Run, check
+from hf_alignmlm.trainer import without_token
 
 logger = logging.get_logger(__name__)
 
@@ -158,7 +159,8 @@ def seed_scores(run: Run, name: str, seed: int) -> dict[str, dict[str, float]]:
     """All scores of one fine-tuning: on the original, source and BZ; on the derived, BS."""
     trainer = fine_tune(run, name, seed)
     if name == "original" and seed == run.options.seeds[0]:
-        trainer.save_model()
+        with without_token(trainer.args):
+            trainer.save_model()
     tests = {"source": "original", "bz": "derived"} if name == "original" else {"bs": "derived"}
     scores = {}
     for test, language in tests.items():
@@ -236,7 +238,7 @@ def main(argv: Sequence[str] | None, command: str) -> TrainingArguments | None:
         encoder = WordEncoder(run.tokenizer, run.language)
         encode(run, load_rows(run, encoder), encoder)
         # The first write, after the last check.
-        overwrite = run.options.overwrite_output_dir
+        overwrite = run.args.overwrite_output_dir
         claim_output_dir(run.folder, run.arguments, overwrite=overwrite)
         run.language.save_pretrained(run.folder)
     start = time.perf_counter()
