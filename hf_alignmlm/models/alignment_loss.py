@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,8 @@ from torch.nn import functional as F
 
 from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
 from hf_alignmlm.models.kernels import Runs, pair_runs, tied_embeddings
+from hf_alignmlm.objectives.align_mlm import AlignMLM
+from hf_alignmlm.registry import registrar
 
 
 class AlignmentLoss(nn.Module):
@@ -45,18 +46,7 @@ class AlignmentLoss(nn.Module):
 
 
 ALIGNMENT_LOSSES: dict[str, type[AlignmentLoss]] = {}
-_Class = TypeVar("_Class", bound=type[AlignmentLoss])
-
-
-def register_alignment_loss(name: str) -> Callable[[_Class], _Class]:
-    """Make a class known as `--alignment_loss_type NAME`."""
-
-    def register(cls: _Class) -> _Class:
-        cls.name = name
-        ALIGNMENT_LOSSES[name] = cls
-        return cls
-
-    return register
+register_alignment_loss = registrar(ALIGNMENT_LOSSES)
 
 
 def cosine_alignment_loss(original: Tensor, derived: Tensor) -> Tensor:
@@ -69,13 +59,7 @@ class CosineAlignmentLoss(AlignmentLoss):
     """−(1/|D|) Σ cos(E_i, E_j): the paper's (ALIGN-MLM, section 2.2)."""
 
     title = "mean cosine of the pairs"
-    citation = """\
-@article{tang2022alignmlm,
-  title   = {{ALIGN-MLM}: Word Embedding Alignment is Crucial for Multilingual Pre-training},
-  author  = {Tang, Henry and Deshpande, Ameet and Narasimhan, Karthik},
-  journal = {arXiv preprint arXiv:2211.08547},
-  year    = {2022}
-}"""
+    citation = AlignMLM.citation
 
     def __init__(self, dictionary: BilingualDictionary):
         super().__init__(dictionary)

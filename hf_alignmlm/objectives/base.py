@@ -7,14 +7,15 @@ masks depend on the seed, the epoch and the example alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from hf_alignmlm.arguments import option
 from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.registry import registrar
 
 # Labels of positions where there is nothing to predict, as the library has them.
 IGNORE_INDEX = -100
@@ -100,18 +101,7 @@ class Objective:
 
 
 OBJECTIVES: dict[str, type[Objective]] = {}
-_Class = TypeVar("_Class", bound=type[Objective])
-
-
-def register_objective(name: str) -> Callable[[_Class], _Class]:
-    """Make a class known as `--objective NAME`."""
-
-    def register(cls: _Class) -> _Class:
-        cls.name = name
-        OBJECTIVES[name] = cls
-        return cls
-
-    return register
+register_objective = registrar(OBJECTIVES)
 
 
 def find(name: str) -> type[Objective]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from datasets import ClassLabel, Dataset, List, Value, load_dataset
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
@@ -20,6 +20,7 @@ from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.sources import read_file
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.objectives.base import IGNORE_INDEX
+from hf_alignmlm.registry import registrar
 
 logger = logging.get_logger(__name__)
 
@@ -178,18 +179,7 @@ class Task:
 
 
 TASKS: dict[str, Task] = {}
-_Class = TypeVar("_Class", bound=type[Task])
-
-
-def register_task(name: str) -> Callable[[_Class], _Class]:
-    """Make a class known as `--task_name NAME`."""
-
-    def register(cls: _Class) -> _Class:
-        cls.name = name
-        TASKS[name] = cls()
-        return cls
-
-    return register
+register_task = registrar(TASKS, lambda cls: cls())
 
 
 def first_of(raw: Raw, names: Sequence[str], where: str) -> Any:

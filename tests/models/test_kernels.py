@@ -90,6 +90,7 @@ MODULES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 @pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward"])
 @pytest.mark.parametrize("name", MODULES)
 def test_hooks_are_called(name, kind):
@@ -162,6 +163,7 @@ def test_offloaded_weights_give_the_same_loss():
         assert embedding_matrix(model.get_input_embeddings()).shape == (60, 24)
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft's own
 @pytest.mark.parametrize("target", ["word_embeddings", "decoder"])
 def test_adapters_train_what_they_say(tmp_path, target):
     peft = pytest.importorskip("peft", reason="peft is not installed")
