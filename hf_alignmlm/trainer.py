@@ -15,7 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, rotate_checkpoints
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    EvalLoopOutput,
+    IntervalStrategy,
+    rotate_checkpoints,
+)
 from transformers.utils import logging
 
 from hf_alignmlm.alignment import dictionary_alignment
@@ -87,8 +92,6 @@ class AlignMLMTrainingArguments(CommandArguments):
         super().__post_init__()
         # The results need the number of tokens, and a resumed run can only read it from its state.
         self.include_num_input_tokens_seen = "non_padding"
-        if self.save_total_limit is not None and self.save_total_limit < 2:
-            raise ValueError("save_total_limit must be at least 2: one checkpoint may be damaged")
 
 
 class AlignMLMTrainer(Trainer):
@@ -101,8 +104,26 @@ class AlignMLMTrainer(Trainer):
     model.
     """
 
-    def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        model: Any = None,
+        args: TrainingArguments | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        *more: Any,
+        language: SyntheticLanguage | None = None,
+        **kwargs: Any,
+    ):
+        own_loss = kwargs.get("compute_loss_func") or getattr(args, "label_smoothing_factor", 0)
+        if own_loss and isinstance(model, BertForAlignedMaskedLM):
+            raise ValueError(
+                "compute_loss_func and label_smoothing_factor take the labels from the model, "
+                "which then has no loss to align with: leave them out"
+            )
+        if isinstance(args, AlignMLMTrainingArguments) and eval_dataset is None:
+            args.eval_strategy = IntervalStrategy.NO  # by default on, but there is nothing to do
+        super().__init__(model, args, data_collator, train_dataset, eval_dataset, *more, **kwargs)
         self.language = language
         self._own_model = isinstance(self.model, BertForAlignedMaskedLM)
         if isinstance(self.model, BertForAlignedMaskedLM) and self.args.device.type == "cpu":

@@ -304,9 +304,26 @@ def test_a_checkpoint_holds_dictionary_and_language_and_is_sealed(tmp_path):
         assert torch.equal(loaded.state_dict()[name], value), name
 
 
-def test_fewer_than_two_checkpoints_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="save_total_limit must be at least 2"):
-        arguments(tmp_path, save_total_limit=1)
+def test_one_checkpoint_is_enough_and_no_evaluation_set_is_needed(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
+    options |= {"max_steps": 3, "use_cpu": True, "report_to": "none", "disable_tqdm": True}
+    trainer = AlignMLMTrainer(
+        gradient_driver.make_model(),
+        AlignMLMTrainingArguments(output_dir=str(tmp_path), **options),
+        train_dataset=gradient_driver.make_rows(),
+    )
+    trainer.train()
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-3")
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [({"label_smoothing_factor": 0.1}, {}), ({}, {"compute_loss_func": lambda *_, **__: 0})],
+)
+def test_a_loss_that_leaves_the_alignment_out_is_refused(tmp_path, options, more):
+    with pytest.raises(ValueError, match="take the labels from the model"):
+        AlignMLMTrainer(gradient_driver.make_model(), arguments(tmp_path, **options), **more)
 
 
 def test_it_is_the_librarys_trainer_still():

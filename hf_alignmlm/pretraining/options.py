@@ -145,5 +145,7 @@ def _check_data(run: Run) -> None:
         )
     for path in [*data.train_file, *data.validation_file, *data.derived_train_file]:
         sources.check_file(path)
+    if run.args.save_total_limit == 1:
+        raise ValueError("save_total_limit must be at least 2: one checkpoint may be damaged")
     if data.streaming and run.args.max_steps <= 0:
         raise ValueError("a stream has no length: say with --max_steps how long to train")
