@@ -11,21 +11,17 @@ import torch
 from torch import Tensor
 
 from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
+from hf_alignmlm.objectives.align_mlm import AlignMLM
 
 # Float32 products of equal rows were up to 1e-6 apart; cosines closer than this count as tied.
 _TIE = 5e-6
 _SUFFIXES = ("", "_seen", "_heldout")
 
-_CITATION = """
-@article{tang2022alignmlm, journal={arXiv preprint arXiv:2211.08547}, year={2022},
-  title={{ALIGN-MLM}: Word Embedding Alignment is Crucial for Multilingual Pre-training},
-  author={Tang, Henry and Deshpande, Ameet and Narasimhan, Karthik}}
+_CSLS = """\
 @inproceedings{conneau2018word, title={Word Translation Without Parallel Data},
-  author={Conneau, Alexis and Lample, Guillaume and Ranzato, Marc'Aurelio and
-          Denoyer, Ludovic and J{\\'e}gou, Herv{\\'e}},
-  booktitle={International Conference on Learning Representations},
-  year={2018}, note={arXiv:1710.04087}}
-"""
+  author={Conneau, Alexis and Lample, Guillaume and Ranzato, Marc'Aurelio and Denoyer, Ludovic and
+          J{\\'e}gou, Herv{\\'e}},
+  booktitle={ICLR}, year={2018}, note={arXiv:1710.04087}}"""
 
 
 def _unit(embeddings: Tensor, name: str) -> Tensor:
@@ -248,7 +244,7 @@ class AlignmentMetric(evaluate.Metric):
         row = datasets.Sequence(datasets.Value("float32"))
         return evaluate.MetricInfo(
             description="How well two languages are aligned: P@k, MRR and CSLS of true pairs.",
-            citation=_CITATION,
+            citation=f"{AlignMLM.citation}\n{_CSLS}",
             inputs_description=str(AlignmentMetric.__doc__),
             features=datasets.Features({"predictions": row, "references": row}),
             reference_urls=["https://arxiv.org/abs/2211.08547", "https://arxiv.org/abs/1710.04087"],
