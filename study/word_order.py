@@ -96,8 +96,8 @@ def learn(
 
     `about` (treebank, licence) is kept with the model. ValueError for no trees, or for no tree.
     """
-    if l2 <= 0:
-        raise ValueError(f"l2 is {l2}; it must be above 0")
+    if not 0 < l2 < np.inf:
+        raise ValueError(f"l2 is {l2}; it must be a number above 0")
     seen: dict[str, Counter[Kinds]] = {c: Counter() for c in CLASSES.values()}
     sides: dict[str, dict[str, list[int]]] = {c: {} for c in seen}
     sentences = dropped = windowed = 0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from hf_alignmlm.languages.word_order import KNOWN, Sentence, Tree, WordOrderModel
+from hf_alignmlm.languages.word_order import KNOWN, Sentence, Tree, WordOrderModel, plan_tree
 
 FINAL_MARKS = frozenset(".!?")
 Indices: TypeAlias = list[int]
@@ -38,10 +38,11 @@ ORDERS: dict[str, Order] = {}
 
 def order(name: str, description: str) -> Callable[[Reorder], Reorder]:
     """Register a function as the order `name`; `description` completes "English with …"."""
-    if not name or "_" in name or name.startswith("trans") or name in ORDERS:
+    own = not name.startswith(("trans", "natural")) and name not in ORDERS
+    if not own or not name.replace("-", "").isalnum():
         raise ValueError(
-            f"an order cannot be named {name!r}: names are new, hold no '_', which joins the parts "
-            "of a language's name, and do not begin with 'trans', which names a spelling"
+            f"an order cannot be named {name!r}: names are new, of letters, digits and '-', and do "
+            "not begin with 'trans' or 'natural', which name spellings and natural languages"
         )
 
     def register(reorder: Reorder) -> Reorder:
@@ -82,13 +83,16 @@ def _syntax(
             f"syn-{name}{'-best' * best} reorders by syntax: it needs each sentence's tree; "
             "take CoNLL-U, or parse the text first (alignmlm parse)"
         )
-    place = {-1: -1} | {word: new for new, word in enumerate(order)}  # -1 stands for no head
-    heads = tuple(place[tree.heads[i] - 1] + 1 for i in order)
-    texts, upos, deprels = ([c[i] for i in order] for c in (words, tree.upos, tree.deprels))
-    reordered = Sentence(tuple(texts), tuple(upos), heads, tuple(deprels))
+    columns = (words, tree.upos, tree.deprels)
+    plan_tree(tree.heads, "the tree", *columns)
+    if order != sorted(order):
+        place = {-1: -1} | {word: new for new, word in enumerate(order)}  # -1 stands for no head
+        heads = tuple(place[tree.heads[i] - 1] + 1 for i in order)
+        texts, upos, deprels = (tuple(column[i] for i in order) for column in columns)
+        tree = Sentence(texts, upos, heads, deprels)
     # This draw depends on the language's seed alone, not on the position.
     model, drawn_with = WordOrderModel.from_name(name), int(seed.partition("/")[0])
-    moved = model.order(reordered, seed=drawn_with, index=index, best=best)
+    moved = model.order(tree, seed=drawn_with, index=index, best=best)
     return [order[i] for i in moved]
 
 

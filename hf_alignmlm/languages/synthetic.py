@@ -39,6 +39,10 @@ class SyntheticLanguage:
     alphabet: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.alphabet, str):
+            raise ValueError("a language's name and alphabet must be texts")
+        if type(self.seed) is not int or abs(self.seed) >= 2**63:
+            raise ValueError("a language's seed must be a whole number of at most 64 bits")
         if self.name == NATURAL:
             return
         spellings = [part for part in self.name.split("_") if part not in ORDERS]
@@ -84,15 +88,25 @@ class SyntheticLanguage:
         parts += [ORDERS[part].description for part in self.orders]
         return f"`{self.name}` is English with {'; '.join(parts)} (seed {self.seed})."
 
-    def order(self, words: Sequence[str], *, tree: Tree | None = None, index: int = 0) -> list[int]:
+    def order(
+        self, words: Sequence[str], *, tree: Tree | None = None, index: int = 0, where: str = ""
+    ) -> list[int]:
         """The indices of `words` in the derived language's order.
 
         `index` is the sentence's number in its corpus and seeds `perm`: a sentence's order depends
-        on nothing else. `tree` (`heads`, `deprels`, `upos`) is for orders that follow syntax.
+        on nothing else. `tree` (`heads`, `deprels`, `upos`) is for orders that follow syntax; the
+        `ValueError` for none, or a wrong one, names `where` the sentence stands ("a.txt, row 3").
         """
+        if isinstance(words, str):
+            raise ValueError(f"a list of words is wanted, not a text: {words[:40]!r}")
         result = list(range(len(words)))
-        for place, part in enumerate(self.orders):
-            result = ORDERS[part].reorder(result, words, tree, f"{self.seed}/{place}", index)
+        try:
+            for place, part in enumerate(self.orders):
+                result = ORDERS[part].reorder(result, words, tree, f"{self.seed}/{place}", index)
+            if not len(words) == len(result) == len(set(result)):
+                raise ValueError(f"{self.name} gives no order of {len(words)} words: {result[:9]}")
+        except ValueError as error:
+            raise ValueError(f"{where or f'sentence {index}'}: {error}") from error
         return result
 
     def maps(self, unit: str) -> bool:
@@ -138,6 +152,8 @@ class SyntheticLanguage:
         """Read the language that lies beside a checkpoint."""
         path = Path(directory) / LANGUAGE_FILE
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (TypeError, ValueError) as error:
+            language = cls(**json.loads(path.read_text(encoding="utf-8")))
+            spelling(language.alphabet)
+            return language
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a language: {error}") from None

@@ -8,6 +8,7 @@ of EXACT + 1 constituents is exact given the rest. docs/syntax.md says more.
 """
 
 import json
+import math
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import combinations
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -64,22 +66,32 @@ def plan_tree(
 ) -> tuple[list[int], list[list[int]], bool]:
     """Check a tree of n words and prepare it; `where` names it in the `ValueError` for no tree.
 
+    `columns` are lists of texts, one for each word, that are to fit it: relations, tags, words.
     Returns the words, each head before its dependents; the dependents of each word, and at index n
     the roots; whether it is projective. [2, 0, 2] gives [1, 0, 2], [[], [0, 2], [], [1]] and True.
     """
+    for column in (heads, *columns):
+        if isinstance(column, str) or not isinstance(column, Sequence | np.ndarray):
+            raise ValueError(f"{where}: {shown(column)} stands where a list belongs")
+    if len({len(heads), *map(len, columns)}) > 1:
+        raise ValueError(f"{where}: words, heads, deprels and upos differ in length")
+    if other := [text for column in columns for text in column if not isinstance(text, str)]:
+        raise ValueError(f"{where}: {shown(other[0])} stands where a text belongs")
     n = len(heads)
-    if any(len(column) != n for column in columns):
-        raise ValueError(f"{where}: heads, deprels and upos differ in length")
     children: list[list[int]] = [[] for _ in range(n + 1)]
     for node, head in enumerate(heads):
-        if head is None or not 0 <= head <= n:
-            raise ValueError(f"{where}: word {node + 1} has head {head!r}, not one of 0 to {n}")
+        whole = isinstance(head, int | np.integer) and not isinstance(head, bool)
+        if not whole or not 0 <= head <= n:
+            said = f"{where}: word {node + 1} has head {shown(head)}"
+            raise ValueError(f"{said}, not one of 0 to {n}")
         children[head - 1].append(node)
     order = list(children[-1])
     for node in order:  # grows while it is read
         order += children[node]
-    if not n or len(order) != n:
-        raise ValueError(f"{where}: {'a cycle, or no root' if n else 'no words'}")
+    if lost := sorted(set(range(n)) - set(order)):
+        raise ValueError(f"{where}: word {lost[0] + 1} is in a cycle, or below one")
+    if not n:
+        raise ValueError(f"{where}: no words")
     in_place = _flatten(order, children, lambda head, nodes: nodes)
     return order, children, in_place == list(range(n))
 
@@ -164,6 +176,10 @@ class WordOrderModel:
                 raise ValueError(f"not format version {FORMAT_VERSION}")
             if not set(data["weights"]) == set(data["sides"]) == set(CLASSES.values()):
                 raise ValueError("not weights and sides of noun and verb")
+            numbers = [w for weights in data["weights"].values() for w in weights.values()]
+            numbers += [n for c in data["sides"].values() for side in c.values() for n in side]
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError("a weight or a count is no number")
             return cls(data.pop("name"), data.pop("weights"), data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not a word-order model: {error}") from error

@@ -111,7 +111,8 @@ def random_model(seed=0, relations=RELATIONS[:-1]):
     kinds = [f"{b}/{t}" for b in bases for t in TAGS] + [f"head/{t}" for t in TAGS]
     names = {f for a, b in itertools.combinations(kinds, 2) for f, _ in syntax.pair_features(a, b)}
     weights = {c: {f: rng.gauss(0, 1) for f in sorted(names)} for c in ("noun", "verb")}
-    return WordOrderModel("random", weights, {"sides": {c: dict.fromkeys(bases) for c in weights}})
+    sides = {c: dict.fromkeys(bases, (1, 1)) for c in weights}
+    return WordOrderModel("random", weights, {"sides": sides})
 
 
 MODEL = random_model()
