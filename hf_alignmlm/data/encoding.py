@@ -18,7 +18,14 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_alignmlm.data.sources import Corpus, code_digest, column_names, row_text, sentences
+from hf_alignmlm.data.sources import (
+    SENTENCES_PER_LINE,
+    Corpus,
+    code_digest,
+    column_names,
+    row_text,
+    sentences,
+)
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 logger = logging.get_logger(__name__)
@@ -69,6 +76,7 @@ def _tokenize(
     tokenizer: str,
     language: SyntheticLanguage,
     digest: str,
+    name: str,
 ) -> pa.Table:
     encoder = _encoder(tokenizer, language)
     collects = gc.isenabled()
@@ -79,7 +87,8 @@ def _tokenize(
         texts, trees, numbers = zip(*rows, strict=True) if rows else ((), (), ())
 
         def order(words: list[str], i: int) -> list[int]:
-            return language.order(words, tree=trees[i], index=numbers[i])
+            where = f"{name}, row {numbers[i] // SENTENCES_PER_LINE + 1}"
+            return language.order(words, tree=trees[i], index=numbers[i], where=where)
 
         columns = encoder.encode(texts, order) | {"index": np.array(numbers, np.int64)}
     finally:
@@ -122,7 +131,7 @@ def tokenize_corpus(
     reported, as it is met.
     """
     backend = tokenizer.backend_tokenizer.to_str()
-    arguments = {"tokenizer": backend, "language": language, "digest": code_digest()}
+    arguments = {"tokenizer": backend, "language": language, "digest": code_digest(), "name": name}
     options: dict[str, Any] = {"with_indices": True, "batched": True, "fn_kwargs": arguments}
     options |= {"remove_columns": column_names(corpus), "features": TOKENIZED}
     if isinstance(corpus, IterableDataset):

@@ -150,8 +150,9 @@ class ParallelCorpus(ParallelBuilder):
                             *(name, number + 1),
                         )
                     continue
+                where = f"{name}, row {number + 1}"
                 for words, tree, index in sentences(row, number, split):
-                    order = language.order(words, tree=tree, index=index)
+                    order = language.order(words, tree=tree, index=index, where=where)
                     derived = language.spell(" ".join([words[i] for i in order]))
                     built.append({"original": " ".join(words), "derived": derived})
             return built

@@ -105,7 +105,7 @@ class Task:
         `index` is the row's number in its split; it seeds permutations.
         """
         orders = [
-            language.order(words, tree=tree, index=index)
+            language.order(words, tree=tree, index=index, where=f"row {index + 1}")
             for words, tree in zip(row.words, row.trees, strict=True)
         ]
         words = [
