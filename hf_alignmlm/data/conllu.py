@@ -1,7 +1,5 @@
 """CoNLL-U files to sentences."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +10,11 @@ from hf_alignmlm.files import open_file
 from hf_alignmlm.languages.word_order import Sentence, plan_tree
 
 
-def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
-    """The sentences of a CoNLL-U file (`.gz` or plain).
+def read_conllu(path: str | Path, *, trees: bool = True, tags: bool = False) -> Iterator[Sentence]:
+    """The sentences of a CoNLL-U file (`.gz` or plain), without multiword tokens and empty nodes.
 
-    Multiword tokens and empty nodes are skipped. Without `trees`, heads are not checked. Raises
-    OSError, and ValueError that names file and sentence for no CoNLL-U, no tree or no sentence.
+    Heads are checked if `trees`, parts of speech if `tags`. Raises OSError, and ValueError that
+    names file and sentence for no CoNLL-U, no tree, no part of speech or no sentence.
     """
     number = 0
     try:
@@ -28,6 +26,8 @@ def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
                     raise ValueError(f"{where}: words are not numbered 1, 2, 3, …")
                 columns = ("form", "upos", "head", "deprel")
                 sentence = Sentence(*(tuple(word[c] for word in words) for c in columns))
+                if tags and "_" in sentence.upos:
+                    raise ValueError(f"{where}: words without a part of speech (UPOS)")
                 if trees:
                     plan_tree(sentence.heads, where)
                 yield sentence

@@ -401,11 +401,12 @@ def test_a_trained_parser_is_the_same_again_and_its_digest_tells_any_change(trai
 
 
 def test_processes_make_the_same_file(trained, tmp_path, embedded, monkeypatch):
-    path = write(tmp_path / "a.txt", *(" ".join(s.words) for s in embedded[:20]))
+    path = write(tmp_path / "a.txt", *(" ".join(s.words) for s in embedded[:1100]))
     for processes in (1, 2):
         output = tmp_path / f"{processes}.parquet"
         parse_file(path, str(trained), output, num_proc=processes)
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+    assert pq.read_metadata(output).num_row_groups == 2  # a part each, so both had work
 
 
 def test_relations_that_are_not_those_of_ud_are_refused(tmp_path):
