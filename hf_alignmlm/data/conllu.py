@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import conllu
 
@@ -34,7 +35,7 @@ def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
     ValueError that names file and sentence for no CoNLL-U, no tree, no tag or no sentence.
     """
     number = 0
-    as_they_are = dict.fromkeys(("xpos", "feats", "head", "deps", "misc"), getitem)
+    as_they_are: Any = dict.fromkeys(("xpos", "feats", "head", "deps", "misc"), getitem)
     try:
         with open_file(path) as lines:
             for number, tokens in enumerate(conllu.parse_incr(lines, None, as_they_are), 1):
@@ -47,7 +48,7 @@ def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
                 forms, upos, deprels = (
                     tuple(word[column] for word in words) for column in ("form", "upos", "deprel")
                 )
-                heads = tuple(_head(word["head"], where) for word in words)
+                heads: Any = tuple(_head(word["head"], where) for word in words)
                 if trees and "_" in upos:
                     raise ValueError(f"{where}: words without a part of speech (UPOS)")
                 if trees or None not in heads:

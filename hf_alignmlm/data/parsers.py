@@ -42,7 +42,10 @@ class SpacyParser:
             raise ValueError(f"{folder} is no parser: name a folder of spaCy's, or stanza:en")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.digest = digest_files(files, spacy.__version__)
-        self.nlp = spacy.load(folder, exclude=["ner", "lemmatizer"])
+        try:
+            self.nlp = spacy.load(folder, exclude=["ner", "lemmatizer"])
+        except Exception as error:  # each damaged file has an error of its own
+            raise ValueError(f"{folder}: spaCy cannot load this parser: {error}") from error
         self.language, self._doc = self.nlp.lang, spacy.tokens.Doc
         has_parser = "parser" in self.nlp.pipe_names
         labels = self.nlp.get_pipe("parser").labels if has_parser else ["no parser"]

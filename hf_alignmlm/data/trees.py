@@ -10,11 +10,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache, partial
 from itertools import chain, islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -24,13 +26,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sentencex
-from datasets import Dataset, Features
+from datasets import Features
 from tqdm import tqdm
 
 from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.data import sources
 from hf_alignmlm.data.parsers import digest_files, load_parser
+from hf_alignmlm.data.rows import as_words
 from hf_alignmlm.data.sources import TREE_COLUMNS, TREES
+from hf_alignmlm.files import exclusive
 from hf_alignmlm.languages.word_order import Sentence, is_projective
 
 FORMAT_VERSION = "1"
@@ -38,14 +42,6 @@ METADATA = b"hf_alignmlm.parsing"  # the key of what a parquet file of ours says
 ROWS_PER_PART = 1000
 PART = re.compile(r"\.?\d{12}\.parquet.*|whole")  # the names in a folder of parts, half ones too
 PAIR = ("premise", "hypothesis")
-
-
-def _read(path: str) -> Dataset:
-    rows = sources.read_file(path)
-    is_conllu = sources.file_format(path) == "conllu"
-    if is_conllu and {None}.issuperset(chain.from_iterable(rows["heads"])):
-        rows = rows.remove_columns(["heads", "deprels"])  # without trees, they are blank
-    return rows
 
 
 def _columns(path: str, features: Features) -> dict[str, dict[str, str]]:
@@ -90,7 +86,13 @@ class _Task:
 
     def __init__(self, path: str, parser: str) -> None:
         self.arguments = path, parser
-        rows = _read(path)
+        sources.check_file(path)
+        # The digest first, so that rows of a file that changes meanwhile do not get its new digest.
+        self.made_from = {"input": digest_files([Path(path)]), "program": FORMAT_VERSION}
+        rows = sources.read_file(path)
+        is_conllu = sources.file_format(path) == "conllu"
+        if is_conllu and {None}.issuperset(chain.from_iterable(rows["heads"])):
+            rows = rows.remove_columns(["heads", "deprels"])  # blank, for it has no trees
         self.rows = rows.with_format("arrow")
         self.columns = _columns(path, rows.features)
         self.features = rows.features.copy()
@@ -98,12 +100,7 @@ class _Task:
             del self.features[name]
             self.features |= {output: TREES[column] for column, output in outputs.items()}
         self.parser = load_parser(parser)
-        self.made_from = {"input": digest_files([Path(path)]), "parser": self.parser.digest}
-        self.made_from["program"] = FORMAT_VERSION
-
-    def __reduce__(self) -> Any:
-        # Another process reads the file and loads the parser once, not with each part.
-        return _task, self.arguments
+        self.made_from["parser"] = self.parser.digest
 
     def __call__(self, part: Path) -> Counter[str]:
         """Write a part, whose name is the number of its first row, and return its counts.
@@ -140,6 +137,17 @@ class _Task:
         os.replace(half, part)
         return counts
 
+    def check(self) -> None:
+        """Raise ValueError for the first row whose words and tags do not fit."""
+        for number, row in enumerate(self.rows.with_format(None), 1):
+            for name, outputs in self.columns.items():
+                if isinstance(row[name], list):
+                    where = f"{self.arguments[0]}, row {number}"
+                    words = as_words(row[name], where) or []
+                    tags = row.get(outputs["upos"]) or words
+                    if len(tags) != len(words):
+                        raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
+
     def split(self, values: list[Any]) -> list[list[list[str]]]:
         """The words of each sentence of each value, which is a text or the words of a sentence."""
         if not any(isinstance(value, str) for value in values):
@@ -155,13 +163,16 @@ class _Task:
         return schema.with_metadata({**schema.metadata, METADATA: about})
 
 
-@lru_cache(maxsize=1)
-def _task(path: str, parser: str) -> _Task:
-    return _Task(path, parser)
+_task = lru_cache(maxsize=1)(_Task)
+
+
+def _in_process(path: str, parser: str, part: Path) -> Counter[str]:
+    return _task(path, parser)(part)
 
 
 def _follow_parent() -> None:
     """End this process with its parent, so that a killed run leaves no process behind."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     parent: Any = parent_process()
     Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
@@ -192,12 +203,40 @@ def _parse_parts(task: _Task, files: list[Path], num_proc: int) -> float:
     """Make the parts that are not there yet, and return the words per second."""
     todo = [file for file in files if _about(file).get("made_from") != task.made_from]
     begun, words = time.monotonic(), 0
-    with ProcessPoolExecutor(num_proc, get_context("spawn"), _follow_parent) as pool:
-        done = pool.map(task, todo) if num_proc > 1 else map(task, todo)
-        there = len(files) - len(todo)
-        for counts in tqdm(done, total=len(files), initial=there, unit="part"):
-            words += counts["words"]
+    try:
+        with ProcessPoolExecutor(num_proc, get_context("spawn"), _follow_parent) as pool:
+            in_process = partial(_in_process, *task.arguments)
+            done = pool.map(in_process, todo) if num_proc > 1 else map(task, todo)
+            there = len(files) - len(todo)
+            for counts in tqdm(done, total=len(files), initial=there, unit="part"):
+                words += counts["words"]
+    except BrokenProcessPool:
+        raise ChildProcessError(
+            "a process that parses was killed, perhaps for lack of memory: the same command goes "
+            "on from here, perhaps with fewer --preprocessing_num_workers"
+        ) from None
     return words / (time.monotonic() - begun)
+
+
+def _join_parts(task: _Task, files: list[Path], parts: Path, output: Path) -> Counter[str]:
+    """Write the output from its parts, remove them and return the counts of all."""
+    path, about = Path(task.arguments[0]), [_about(file) for file in files]
+    counts: Counter[str] = Counter()
+    for one in about:
+        counts.update(one["counts"])
+    same = all(one["made_from"] == task.made_from for one in about)
+    if not same or digest_files([path]) != task.made_from["input"]:
+        shutil.rmtree(parts)
+        raise ValueError(f"{path} or the parser has changed meanwhile: give the command again")
+    if not counts["sentences"]:
+        shutil.rmtree(parts)
+        raise ValueError(f"{path} has no sentence")
+    with pq.ParquetWriter(parts / "whole", task.schema(counts)) as writer:
+        for file in files:
+            writer.write_table(pq.read_table(file))
+    os.replace(parts / "whole", output)
+    shutil.rmtree(parts)
+    return counts
 
 
 def parse_file(
@@ -209,34 +248,27 @@ def parse_file(
     there before, words_per_second. Raises ValueError or OSError, before any work is done.
     """
     output, parts = Path(output), Path(f"{output}.parts")
-    if output.suffix != ".parquet":
+    if output.suffix != ".parquet" or output.is_dir():
         raise ValueError(f"{output}: the output is a parquet file, name it so")
     if output.exists() and output.samefile(path):
         raise ValueError(f"{output} is the input: name another --output")
-    if parts.exists() and not all(PART.fullmatch(file.name) for file in parts.iterdir()):
-        raise ValueError(f"{parts} is in the way: it holds files that are no parts of this output")
+    if num_proc < 1:
+        raise ValueError(f"--preprocessing_num_workers {num_proc}: give 1 or more")
     task = _Task(str(path), parser)
-    if not overwrite:
-        _check(output, parts, task.made_from)
-        if output.exists():
-            shutil.rmtree(parts, ignore_errors=True)
-            return _about(output)["counts"]
-    starts = range(0, len(task.rows), ROWS_PER_PART)
-    files = [parts / f"{start:012}.parquet" for start in starts]
-    parts.mkdir(parents=True, exist_ok=True)
-    speed = _parse_parts(task, files, num_proc)
-    counts: Counter[str] = Counter()
-    for file in files:
-        counts.update(_about(file)["counts"])
-    if not counts["sentences"]:
-        shutil.rmtree(parts)
-        raise ValueError(f"{path} has no sentence")
-    with pq.ParquetWriter(parts / "whole", task.schema(counts)) as writer:
-        for file in files:
-            writer.write_table(pq.read_table(file))
-    os.replace(parts / "whole", output)
-    shutil.rmtree(parts)
-    return {**counts, "words_per_second": speed}
+    task.check()
+    with exclusive(output):
+        if parts.exists() and not all(map(PART.fullmatch, os.listdir(parts))):
+            raise ValueError(f"{parts} is in the way: remove it, for it holds files of yours")
+        if not overwrite:
+            _check(output, parts, task.made_from)
+            if output.exists():
+                shutil.rmtree(parts, ignore_errors=True)
+                return _about(output)["counts"]
+        parts.mkdir(exist_ok=True)
+        starts = range(0, len(task.rows), ROWS_PER_PART)
+        files = [parts / f"{start:012}.parquet" for start in starts]
+        speed = _parse_parts(task, files, num_proc)
+        return {**_join_parts(task, files, parts, output), "words_per_second": speed}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
