@@ -1,13 +1,15 @@
 """Files are written whole or not at all, and read with errors that a person can act on."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 
 def open_file(path: str | os.PathLike[str], mode: str = "rt") -> Any:
@@ -47,3 +49,28 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error})") from None
+
+
+@contextmanager
+def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other commands out of a file or folder; `ValueError` where one is at work in it.
+
+    The lock is a hidden file beside it, removed at the end. A killed command leaves the file, but
+    not the lock.
+    """
+    path = Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(
+            f"{path} is in use by another command: wait for it, or name another output"
+        ) from None
+    try:
+        yield
+    finally:
+        # While it is still locked: whoever has opened it meanwhile sees that it is gone, and
+        # makes another.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
