@@ -112,16 +112,8 @@ class Task:
         """
         words, orders = [], []
         for sentence, tree in zip(row.words, row.trees, strict=True):
-            try:
-                order = language.order(sentence, tree=tree, index=index)
-            except ValueError as error:
-                raise ValueError(f"{row.where}: {error}") from None
-            if len(order) != len(sentence):
-                raise ValueError(
-                    f"{row.where}: {len(sentence)} words but a tree of {len(order)} words"
-                )
-            orders.append(order)
-            words.append([language.spell(sentence[i]) for i in order])
+            orders.append(language.order(sentence, tree=tree, index=index, where=row.where))
+            words.append([language.spell(sentence[i]) for i in orders[-1]])
         tags, broken = self.reorder(row.tags, orders)
         return Row(words, tags, []), broken
 

@@ -9,8 +9,7 @@ from transformers import DataCollatorForTokenClassification
 
 from hf_alignmlm import minienglish
 from hf_alignmlm.data.rows import as_words
-from hf_alignmlm.data.sources import TREE_COLUMNS, check_file, file_format, row_tree
-from hf_alignmlm.files import open_file
+from hf_alignmlm.data.sources import TREE_COLUMNS, column_rows, file_format, row_tree
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.tasks.base import (
     EMBEDDED_ROWS,
@@ -36,7 +35,7 @@ class TaggingTask(Task):
 
     def raw_rows(self, path: str) -> Iterator[Raw]:
         """The rows of a file; one of text has a word and its tag on each line."""
-        return _column_rows(path) if file_format(path) == "text" else super().raw_rows(path)
+        return column_rows(path) if file_format(path) == "text" else super().raw_rows(path)
 
     def embedded(self, split: str) -> Iterator[Raw]:
         """The embedded corpus has parts of speech, entities and trees."""
@@ -91,26 +90,6 @@ class TaggingTask(Task):
 
     def columns(self, row: Row) -> dict[str, Any]:
         return {"tokens": row.words[0], self.tag_columns[0]: row.tags}
-
-
-def _column_rows(path: str) -> Iterator[Raw]:
-    """Sentences of a column file: a word first and its tag last on a line, blank lines between."""
-    check_file(path)
-    words: list[str] = []
-    tags: list[str] = []
-    with open_file(path) as stream:
-        for number, line in enumerate([*stream, ""], 1):
-            columns = line.split()
-            if columns and columns[0] == "-DOCSTART-":
-                continue
-            if len(columns) == 1:
-                raise ValueError(f"{path}, line {number}: a word without a tag")
-            if columns:
-                words.append(columns[0])
-                tags.append(columns[-1])
-            elif words:
-                yield {"tokens": words, "tags": tags}
-                words, tags = [], []
 
 
 def windows(lengths: Sequence[int], room: int) -> list[tuple[int, int]]:
