@@ -24,13 +24,7 @@ class Ner(TaggingTask):
 
     def read(self, raw: Raw, split: Split, where: str) -> Row | None:
         row = super().read(raw, split, where)
-        for tag in row.tags if row else ():
-            if not ENTITY_TAG.fullmatch(tag):
-                raise ValueError(
-                    f"{where}: {tag!r} is no entity tag: they are O, or B-, I-, E-, S-, L- or U- "
-                    "before a kind, as B-PER"
-                )
-        return row and replace(row, tags=iob2(row.tags))
+        return row and replace(row, tags=iob2(row.tags, where))
 
     def reorder(self, tags: list[str], orders: Sequence[list[int]]) -> tuple[list[str], int]:
         """Strict IOB2 tags of words put in another order, and the number of entities it broke.
@@ -63,13 +57,17 @@ class Ner(TaggingTask):
         return 0.0
 
 
-def iob2(tags: Sequence[str]) -> list[str]:
+def iob2(tags: Sequence[str], where: str = "tags") -> list[str]:
     """Entity tags in strict IOB2, from IOB1, IOB2, BIOES or BILOU: each entity starts with B-.
 
-    [S-LOC, O, B-PER, E-PER] gives [B-LOC, O, B-PER, I-PER].
+    [S-LOC, O, B-PER, E-PER] gives [B-LOC, O, B-PER, I-PER]. ValueError, with `where`, for others.
     """
     result, open_kind = [], ""
     for tag in tags:
+        if not ENTITY_TAG.fullmatch(tag):
+            raise ValueError(
+                f"{where}: {tag!r} is no entity tag as O, B-PER, I-PER, E-PER or S-PER"
+            )
         prefix, kind = tag[:1], tag[2:]
         begins = prefix in "BSU" or kind != open_kind
         result.append(tag if tag == "O" else f"{'B' if begins else 'I'}-{kind}")

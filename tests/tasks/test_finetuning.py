@@ -1,15 +1,20 @@
 """The task scripts, end to end, on a checkpoint made here."""
 
+import builtins
+import io
 import json
+import os
+import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForTokenClassification, BertConfig, BertForMaskedLM
+from transformers import AutoModelForTokenClassification, BertConfig, BertForMaskedLM, Trainer
 
 import run_tagging
 import run_xnli
 from hf_alignmlm.files import write_json
-from hf_alignmlm.tasks import finetuning
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.tasks import TASKS, finetuning
 
 FAST = [
     *("--use_cpu", "--max_train_samples", "60", "--max_eval_samples", "20"),
@@ -157,24 +162,165 @@ def test_a_checkpoint_of_one_script_is_refused_or_doubled(tokenizer, tmp_path, c
     assert results["source"] == results["bz"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--task_name", "parsing"], "unknown task_name 'parsing'"),
-        (["--task_name", "pos", "--train_file", "nowhere.conllu"], "train file and a test file"),
-        (["--task_name", "pos", "--language", "klingon"], "unknown language 'klingon'"),
-        (["--task_name", "pos", "--natural_languages", "fr"], "--dataset_name"),
-    ],
-)
-def test_mistakes_are_one_line(checkpoint, tmp_path, capsys, options, message):
-    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *options]
+def refusal(capsys, argv):
+    """The one line with which a command refuses its options."""
     with pytest.raises(SystemExit) as stopped:
         run_tagging.main([*argv, "--use_cpu"])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
-    assert message in error
     assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--task_name parsing", "unknown task_name 'parsing'"),
+        ("--train_file nowhere.conllu", "train file and a test file"),
+        ("--validation_file nowhere.conllu", "train file and a test file"),
+        ("--train_file nowhere.conllu --test_file b.conllu", "nowhere.conllu: no such file"),
+        ("--dataset_name a --test_file b.conllu", "files or a --dataset_name, not both"),
+        ("--dataset_name=", "--dataset_name is empty"),
+        ("--dataset_config_name en", "--dataset_config_name needs a --dataset_name"),
+        ("--natural_languages fr", "--dataset_name"),
+        ("--language klingon", "unknown language 'klingon'"),
+        ("--language natural", "--language natural: the second language"),
+        ("--seed 3", "--seed does nothing in fine-tuning: --seeds"),
+        ("--seeds 0 1 0", "--seeds names a seed twice"),
+        ("--seeds -1", "seeds must lie between 0 and"),
+        ("--max_seq_length 2", "max_seq_length must be at least 3, not 2"),
+        ("--max_seq_length 33", "--max_seq_length is more than the model's 32 positions"),
+        ("--max_train_samples 0", "max_train_samples must be at least 1, not 0"),
+        ("--max_eval_samples -5", "max_eval_samples must be at least 1, not -5"),
+        ("--resume_from_checkpoint here", "--resume_from_checkpoint does nothing here"),
+        ("--metric_for_best_model accuracy", "--metric_for_best_model: eval_loss is the only"),
+        ("--load_best_model_at_end", "--load_best_model_at_end needs an --eval_strategy"),
+    ],
+)
+def test_mistakes_are_one_line(checkpoint, tmp_path, capsys, options, message):
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run")]
+    assert message in refusal(capsys, [*argv, "--task_name", "pos", *options.split()])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", [".", "..", "run"])
+def test_the_checkpoint_is_not_overwritten(checkpoint, tmp_path, capsys, place):
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    before = sorted(folder.rglob("*"))
+    argv = ["--model_name_or_path", str(folder), "--output_dir", str(folder / place)]
+    error = refusal(capsys, [*argv, "--task_name", "pos", "--overwrite_output_dir"])
+    assert "--overwrite_output_dir could remove" in error
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            ("config.json", text)
+            for text in ("{", "[]", "{}", '{"model_type": "bert", "hidden_size": "x"}')
+        ),
+        *(
+            ("config.json", text)
+            for text in ('{"model_type": "bert", "max_position_embeddings": 0}',)
+        ),
+        *(("all_results.json", text) for text in ("{", "[]")),
+        *(("tokenizer.json", text) for text in ("{", "[]", '{"model": {}}')),
+        *(("language.json", text) for text in ("{", '{"name": "klingon"}')),
+        *(("model.safetensors", text) for text in ("", "{", "x" * 100)),
+    ],
+)
+def test_a_damaged_file_of_the_checkpoint_is_named(checkpoint, tmp_path, capsys, name, text):
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    (folder / name).write_text(text)
+    argv = ["--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "run"), *FAST]
+    assert name in refusal(capsys, [*argv, "--task_name", "pos"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_natural_language_is_not_taken_for_a_derived_one(tokenizer, tmp_path, capsys):
+    path = make_checkpoint(tmp_path / "natural", tokenizer, SyntheticLanguage("natural"))
+    argv = ["--model_name_or_path", path, "--output_dir", str(tmp_path / "run")]
+    error = refusal(capsys, [*argv, "--task_name", "pos", "--language", "trans_inv"])
+    assert "--language trans_inv: the second language" in error
+
+
+def test_rows_without_a_label_are_counted_and_a_bad_one_stops_before_training(
+    checkpoint, tmp_path, capsys
+):
+    def write(name, labels):
+        rows = [{"premise": "a dog", "hypothesis": "the dog", "label": label} for label in labels]
+        path = tmp_path / name
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return str(path)
+
+    train = write("train.jsonl", [0, 1, 2] * 9 + [0, -1, 1])
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
+    argv += ["--skip_supervised", "--train_file", train, "--test_file"]
+    with pytest.raises(SystemExit) as stopped:
+        finetuning.main([*argv, write("bad.jsonl", [1, 7])], "nli")
+    assert stopped.value.code == 2
+    assert "bad.jsonl, test row 2: label 7 is not one of" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    strategy = ["--eval_strategy", "epoch"]
+    with pytest.raises(SystemExit):
+        finetuning.main([*argv, write("test.jsonl", [1, 2]), *strategy], "nli")
+    assert "--eval_strategy needs a validation set" in capsys.readouterr().err
+    finetuning.main([*argv, write("test.jsonl", [1, 2])], "nli")
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert (results["n_train"], results["skipped_rows"]) == (29, 1)
+
+
+def test_options_of_the_library_work(checkpoint, tmp_path):
+    argv = ["--model_name_or_path", checkpoint, *FAST, "--task_name", "pos"]
+    # As many batches as there are whole ones: the training sees every row either way.
+    argv += ["--per_device_train_batch_size", "10", "--per_device_eval_batch_size", "7"]
+    more = "--dataloader_drop_last --prediction_loss_only --eval_do_concat_batches False"
+    for name, options in (("plain", []), ("same", more.split())):
+        run_tagging.main([*argv, "--output_dir", str(tmp_path / name), *options])
+    plain, same = (
+        json.loads((tmp_path / name / "all_results.json").read_text()) for name in ("plain", "same")
+    )
+    assert plain["source_by_seed"] == same["source_by_seed"]
+    assert plain["bs_validation_macro_f1"] == same["bs_validation_macro_f1"]
+    best = "--eval_strategy epoch --save_strategy epoch --load_best_model_at_end"
+    best += " --label_smoothing_factor 0.1 --num_train_epochs 2 --learning_rate 0.01"
+    run_tagging.main([*argv, "--output_dir", str(tmp_path / "best"), *best.split()])
+    for name in ("original", "derived"):
+        folder = tmp_path / "best" / f"checkpoints-{name}-0"
+        state = json.loads((folder / "checkpoint-12" / "trainer_state.json").read_text())
+        losses = [line["eval_loss"] for line in state["log_history"] if "eval_loss" in line]
+        assert len(losses) == 2
+        assert state["best_metric"] == min(losses)
+
+
+def test_scores_outlive_what_fails_after_them(checkpoint, tmp_path, monkeypatch):
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
+    argv += ["--task_name", "ner", "--skip_supervised"]
+
+    def fail(*args, **kwargs):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save_model", fail)
+        with pytest.raises((OSError, SystemExit)):
+            run_tagging.main(argv)
+    scores = (tmp_path / "run" / "scores-original-0.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "print", fail)
+        with pytest.raises((OSError, SystemExit)):
+            run_tagging.main(argv)
+    assert (tmp_path / "run" / "scores-original-0.json").read_text() == scores
+    assert (tmp_path / "run" / "all_results.json").exists()
+    assert AutoModelForTokenClassification.from_pretrained(tmp_path / "run").config.id2label
+
+
+def test_scoring_writes_nothing(monkeypatch):
+    tags = [["B-PER", "O"], ["O"]]
+    for module in (builtins, io, os):
+        monkeypatch.setattr(module, "open", None)
+    for task, rows in (("pos", tags), ("ner", tags), ("nli", [["neutral"], ["entailment"]])):
+        assert TASKS[task].score(rows, rows)[TASKS[task].metric] == 100.0
 
 
 @pytest.mark.parametrize("command", ["tag", "nli"])

@@ -23,9 +23,7 @@ class TaskArguments:
     model_name_or_path: str = option("", "Checkpoint of `alignmlm pretrain`, or a WordPiece BERT.")
     task_name: str = option("", "The task, as pos; an unknown name lists those of this command.")
     language: str | None = option(None, "The derived language; default: the checkpoint's.")
-    train_file: str | None = option(
-        None, "CoNLL-U, JSON lines, parquet or (tagging) columns, gzip or not."
-    )
+    train_file: str | None = option(None, "CoNLL-U, JSON lines, CSV, parquet or columns of tags.")
     validation_file: str | None = option(None, "The same, to look at while choosing options.")
     test_file: str | None = option(None, "The same, to score.")
     dataset_name: str | None = option(None, "Task on the Hub, as facebook/xnli.")
@@ -39,9 +37,7 @@ class TaskArguments:
     seeds: list[int] = option([0], "Fine-tune once for each of these seeds.", nargs="+")
     skip_supervised: bool = option(False, "Leave out BS, and the gap with it.")
     double_vocabulary: bool = option(
-        False,
-        "For a checkpoint that knows one script: double its tokenizer, and its word embeddings "
-        "as copies.",
+        False, "Double a vocabulary of one script; the second half's embeddings are copies."
     )
 
 
@@ -57,7 +53,7 @@ class FineTuningArguments(CommandArguments):
 class Run:
     """What is asked for, and what has been made of it so far.
 
-    `known` is what the checkpoint's results tell; `label_ids` are the ids of the labels, in order;
+    `results` are what is known beside the scores; `label_ids` are the ids of the labels, in order;
     `encoded` is by language (`original`, `derived`) and split; `doubled` says that the vocabulary
     is doubled here.
     """
@@ -69,12 +65,11 @@ class Run:
     config: Any
     language: SyntheticLanguage
     folder: Path
-    known: dict[str, Any]
+    results: dict[str, Any]
     tokenizer: Any = None
     doubled: bool = False
     label_ids: dict[str, int] = field(default_factory=dict)
     encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
-    counts: dict[str, Any] = field(default_factory=dict)
 
 
 def check(argv: Sequence[str] | None, command: str) -> Run | None:
@@ -111,7 +106,9 @@ def load_config(name: str) -> Any:
         if size_of(config) and config.max_position_embeddings >= 3:
             return config
         reason = f"max_position_embeddings is {config.max_position_embeddings}"
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except OSError:
+        raise  # it names the file
+    except Exception as error:  # whatever a damaged file leads to
         reason = str(error)[:200]
     raise ValueError(f"{name}/config.json describes no model to fine-tune: {reason}")
 
@@ -152,6 +149,9 @@ def check_options(run: Run, given: Sequence[str]) -> None:
         ),
         "--dataset_config_name needs a --dataset_name": (
             options.dataset_config_name is not None and options.dataset_name is None
+        ),
+        "--load_best_model_at_end needs an --eval_strategy": (
+            run.args.load_best_model_at_end and run.args.eval_strategy == "no"
         ),
         "--metric_for_best_model: eval_loss is the only one": (
             run.args.metric_for_best_model not in (None, "loss", "eval_loss")

@@ -88,7 +88,7 @@ def encode(run: Run, data: TaskData, encoder: WordEncoder) -> None:
             ", ".join(f"{tag} ({count})" for tag, count in unseen.items()),
         )
     inputs = run.encoded.values()
-    run.counts = {
+    run.results |= {
         "n_train": len(train),
         "n_test": len(test),
         "majority_baseline": task.baseline(train, test),
@@ -199,13 +199,13 @@ def summary(run: Run, by_seed: dict[str, list[dict[str, float]]]) -> dict[str, A
     for test, scores in by_seed.items():
         for metric in scores[0]:
             results[f"{test}_{metric}"] = statistics.fmean(s[metric] for s in scores)
-    return results | run.counts
+    return results | run.results
 
 
 def write(run: Run, results: dict[str, Any]) -> None:
     """Write the results file, with what is known of the pre-training, and print the headline."""
-    results |= run.known | {"versions": versions(), "arguments": run.arguments}
-    write_json(run.folder / RESULTS_FILE, results)
+    more = {"versions": versions(), "arguments": run.arguments}
+    write_json(run.folder / RESULTS_FILE, results | more)
     shown = [f"{label} {results[n]:.1f}" for n, label in SCORES.items() if results[n] is not None]
     print(
         f"{run.task.name} on {run.language.name}, {results['metric']}: {', '.join(shown)}; "
