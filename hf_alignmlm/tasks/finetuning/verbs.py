@@ -21,6 +21,7 @@ from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, load_tokenizer
 from hf_alignmlm.files import read_json, write_json
+from hf_alignmlm.models.modeling import load_whole
 from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir
 from hf_alignmlm.tasks.base import SPLITS, InputForm, TaskData, read_task
 from hf_alignmlm.tasks.finetuning.options import Run, check
@@ -106,7 +107,8 @@ def new_model(run: Run) -> Any:
     # That the classifier is new is the point; the library would report it as a fault.
     logging.set_verbosity_error()
     try:
-        model = getattr(transformers, run.task.auto_class).from_pretrained(
+        model = load_whole(
+            getattr(transformers, run.task.auto_class),
             run.options.model_name_or_path,
             num_labels=len(run.label_ids),
             id2label={i: label for label, i in run.label_ids.items()},
