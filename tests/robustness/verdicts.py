@@ -126,7 +126,7 @@ def judge(case: Case, code: object, printed: str, folder: Path) -> tuple[str, st
         return "several lines", f"exit code {code}: {printed[-300:]}"
     if case.right is True:
         return "refused though right", text
-    files = [path.name for path in folder.iterdir()]
+    files = [path.name for path in folder.iterdir() if path.is_file()]
     plain = re.sub(r"[\s_-]", "", text.lower())
     named = [*case.named, *files]
     if not any(re.sub(r"[\s_-]", "", name.lower()) in plain for name in named if name):
