@@ -1,6 +1,5 @@
 """CoNLL-U files to sentences."""
 
-import re
 import zlib
 from collections.abc import Collection, Iterator
 from operator import getitem
@@ -12,20 +11,19 @@ import conllu
 from hf_alignmlm.files import open_file
 from hf_alignmlm.languages.word_order import Sentence, plan_tree
 
-# What the columns of a tree are also called.
-TREE_ALIASES = {"head": "heads", "deprel": "deprels"}
+# The columns of a tree, and the names that they have in rows.
+TREE_ALIASES = {"upos": ("upos",), "heads": ("heads", "head"), "deprels": ("deprels", "deprel")}
 
 
-def is_conllu(line: str) -> bool:
-    """Whether a line is a row of CoNLL-U: ten columns, the first a number, 1-2 or 1.1."""
-    return re.fullmatch(r"\d+([-.]\d+)?(\t[^\t]*){9}", line.rstrip("\r\n")) is not None
-
-
-def tree_renames(names: Collection[str]) -> dict[str, str]:
-    """The columns of trees that have another name, and their own: {"head": "heads"}."""
-    prefixes = ("", "premise_", "hypothesis_")
-    renames = {p + old: p + new for p in prefixes for old, new in TREE_ALIASES.items()}
-    return {old: new for old, new in renames.items() if old in names and new not in names}
+def tree_columns(names: Collection[str], prefix: str = "") -> dict[str, str]:
+    """The columns of a tree and their names, behind `prefix`, among `names`; none if one lacks."""
+    columns = {
+        column: prefix + name
+        for column, aliases in TREE_ALIASES.items()
+        for name in reversed(aliases)
+        if prefix + name in names
+    }
+    return columns if len(columns) == len(TREE_ALIASES) else {}
 
 
 def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:

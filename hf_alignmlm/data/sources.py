@@ -18,7 +18,7 @@ from datasets import Dataset, Features, IterableDataset, List, Value
 from datasets.exceptions import DatasetGenerationError
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.data.conllu import read_conllu
+from hf_alignmlm.data.conllu import read_conllu, tree_columns
 from hf_alignmlm.files import open_file
 
 Corpus: TypeAlias = Dataset | IterableDataset
@@ -146,11 +146,10 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
         name = next((alias for alias in aliases if alias in names), None)
         if name is None:
             continue
-        if name != target:
-            corpus = corpus.rename_column(name, target)
-        has_trees = target == "words" and set(TREE_COLUMNS) <= set(names)
-        used = [target, *(TREE_COLUMNS if has_trees else ())]
-        corpus = corpus.select_columns(used)
+        used = {target: name} | (tree_columns(names) if target == "words" else {})
+        corpus = corpus.select_columns(list(used.values()))
+        renamed = {name: column for column, name in used.items() if name != column}
+        corpus = corpus.rename_columns(renamed)
         if target == "words" and corpus.features != (
             types := Features({c: TREES[c] for c in used})
         ):
@@ -259,9 +258,9 @@ def row_text(row: dict[str, Any]) -> str:
 
 def row_tree(row: dict[str, Any], prefix: str = "") -> Any:
     """The tree in a row's columns, their names behind `prefix`; None if one is missing or null."""
-    tree = {name: row.get(prefix + name) for name in TREE_COLUMNS}
+    tree = {column: row[name] for column, name in tree_columns(row, prefix).items()}
     complete = all(values is not None and None not in values for values in tree.values())
-    return SimpleNamespace(**tree) if complete else None
+    return SimpleNamespace(**tree) if tree and complete else None
 
 
 def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[str]:

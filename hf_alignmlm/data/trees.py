@@ -31,8 +31,9 @@ from tqdm import tqdm
 
 from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.data import sources
+from hf_alignmlm.data.conllu import TREE_ALIASES
 from hf_alignmlm.data.parsers import digest_files, load_parser
-from hf_alignmlm.data.rows import as_words
+from hf_alignmlm.data.rows import as_text, as_words
 from hf_alignmlm.data.sources import TREE_COLUMNS, TREES
 from hf_alignmlm.files import exclusive
 from hf_alignmlm.languages.word_order import Sentence, is_projective
@@ -56,12 +57,8 @@ def _columns(path: str, features: Features) -> dict[str, dict[str, str]]:
         prefix = f"{name}_" if name in PAIR else ""
         columns[name] = {"words": "words" if name in sources.TEXT_COLUMNS else name}
         columns[name] |= {column: prefix + column for column in TREE_COLUMNS}
-        if f"{prefix}heads" in features:
-            raise ValueError(f"{path} has trees already, in its column {prefix}heads")
-        for given in {name, f"{prefix}upos"} & set(features):
-            kind = getattr(features[given], "feature", features[given])
-            if getattr(kind, "dtype", "") not in ("string", "large_string", "null"):
-                raise ValueError(f"{path}: the column {given} does not hold words")
+        if trees := {prefix + alias for alias in TREE_ALIASES["heads"]} & set(features):
+            raise ValueError(f"{path} has trees already, in its column {trees.pop()}")
     if not columns:
         raise ValueError(
             f"{path} has the columns {', '.join(features)}: name the text's column "
@@ -126,7 +123,7 @@ class _Task:
                 sentence = _join(islice(trees, len(cell)))
                 new |= {output: getattr(sentence, column) for column, output in outputs.items()}
                 tags = row.get(outputs["upos"])
-                if tags and not isinstance(row[name], str) and not {None, "_"} & {*tags}:
+                if tags and isinstance(row[name], list) and "_" not in tags:
                     new[outputs["upos"]] = tags
                 counts["sentences"] += 1
                 counts["words"] += len(sentence.words)
@@ -138,15 +135,17 @@ class _Task:
         return counts
 
     def check(self) -> None:
-        """Raise ValueError for the first row whose words and tags do not fit."""
+        """Raise ValueError for the first row that is neither text nor words with tags or none."""
         for number, row in enumerate(self.rows.with_format(None), 1):
             for name, outputs in self.columns.items():
-                if isinstance(row[name], list):
-                    where = f"{self.arguments[0]}, row {number}"
-                    words = as_words(row[name], where) or []
-                    tags = row.get(outputs["upos"]) or words
-                    if len(tags) != len(words):
-                        raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
+                where = f"{self.arguments[0]}, row {number}"
+                if not isinstance(row[name], list):
+                    as_text(row[name], where)
+                    continue
+                words = as_words(row[name], where) or []
+                tags = as_words(row.get(outputs["upos"]) or words, where) or []
+                if len(tags) != len(words):
+                    raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
 
     def split(self, values: list[Any]) -> list[list[list[str]]]:
         """The words of each sentence of each value, which is a text or the words of a sentence."""
@@ -172,7 +171,7 @@ def _in_process(path: str, parser: str, part: Path) -> Counter[str]:
 
 def _follow_parent() -> None:
     """End this process with its parent, so that a killed run leaves no process behind."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback
     parent: Any = parent_process()
     Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 

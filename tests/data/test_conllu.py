@@ -1,8 +1,11 @@
 """CoNLL-U: what is read, what is skipped, and errors that name file and sentence."""
 
 import pytest
+from datasets import Dataset
 
-from hf_alignmlm.data.conllu import is_conllu, read_conllu, tree_renames
+from hf_alignmlm.data.conllu import read_conllu, tree_columns
+from hf_alignmlm.data.sources import read_corpus, row_tree
+from hf_alignmlm.data.trees import parse_file
 
 ROWS = (
     "# sent_id = s7\n# text = Du chat !\n"
@@ -34,7 +37,7 @@ def test_without_trees_tags_and_heads_may_be_missing(tmp_path):
 
 
 BAD = {
-    "cycle": (ROWS.replace("0\troot", "1\troot"), "a cycle, or no root"),
+    "cycle": (ROWS.replace("0\troot", "1\troot"), ".*a cycle"),
     "beyond": (ROWS.replace("3\tdet", "8\tdet"), "word 2 has head 8, not one of 0 to 3"),
     "negative": (ROWS.replace("3\tdet", "-1\tdet"), "the head '-1' is not the number of a word"),
     "text": (ROWS.replace("3\tdet", "x\tdet"), "the head 'x' is not the number of a word"),
@@ -66,14 +69,31 @@ def test_what_is_no_treebank_is_an_error(tmp_path, text, reason):
         sentences(tmp_path, text)
 
 
-def test_rows_of_conllu_are_told_from_columns_of_words_and_tags():
-    rows = [line for line in ROWS.splitlines() if line and line[0] != "#"]
-    assert all(is_conllu(row + "\n") for row in rows)
-    others = ["New\tPROPN", "1\tCD", "EU NNP B-NP B-ORG", "", "# a", "x" + rows[0], rows[0] + "\t_"]
-    assert not any(map(is_conllu, others))
+# Trees in rows of other files
 
 
-def test_columns_of_trees_by_other_names():
-    assert tree_renames(["words", "head", "deprel"]) == {"head": "heads", "deprel": "deprels"}
-    assert tree_renames(["premise_head"]) == {"premise_head": "premise_heads"}
-    assert tree_renames(["head", "heads", "upos"]) == {}
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize("names", [("heads", "deprels"), ("head", "deprel")])
+def test_rows_have_trees_by_either_name(tmp_path, names, ending):
+    row = {"tokens": ["a", "b"], "upos": ["DET", "NOUN"], "x": 1}
+    row |= dict(zip(names, ([2, 0], ["det", "root"]), strict=True))
+    path = str(tmp_path / f"a.{ending}")
+    if ending == "jsonl":
+        Dataset.from_list([row]).to_json(path)
+    else:
+        Dataset.from_list([row]).to_parquet(path)
+    (read,) = read_corpus([path])
+    tree = {"upos": ["DET", "NOUN"], "heads": [2, 0], "deprels": ["det", "root"]}
+    assert read == {"words": ["a", "b"], **tree}
+    assert vars(row_tree(row)) == tree
+    assert vars(row_tree({f"premise_{name}": values for name, values in row.items()}, "premise_"))
+    assert row_tree(row, "premise_") is None
+    assert row_tree({**row, names[0]: [2, None]}) is None
+    with pytest.raises(ValueError, match=f"has trees already, in its column {names[0]}"):
+        parse_file(path, "any", tmp_path / "out.parquet")
+
+
+def test_the_name_that_is_ours_comes_first():
+    names = ["head", "heads", "deprel", "upos"]
+    assert tree_columns(names) == {"upos": "upos", "heads": "heads", "deprels": "deprel"}
+    assert tree_columns(names[:3]) == {}
