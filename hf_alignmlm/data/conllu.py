@@ -11,26 +11,22 @@ import conllu
 from hf_alignmlm.files import open_file
 from hf_alignmlm.languages.word_order import Sentence, plan_tree
 
-# The columns of a tree, and the names that they have in rows.
-TREE_ALIASES = {"upos": ("upos",), "heads": ("heads", "head"), "deprels": ("deprels", "deprel")}
+# The columns of a tree in rows of any file, and what else they are called.
+TREE_ALIASES = {"upos": "upos", "heads": "head", "deprels": "deprel"}
 
 
 def tree_columns(names: Collection[str], prefix: str = "") -> dict[str, str]:
     """The columns of a tree and their names, behind `prefix`, among `names`; none if one lacks."""
-    columns = {
-        column: prefix + name
-        for column, aliases in TREE_ALIASES.items()
-        for name in reversed(aliases)
-        if prefix + name in names
-    }
-    return columns if len(columns) == len(TREE_ALIASES) else {}
+    pairs = [(column, prefix + column, prefix + other) for column, other in TREE_ALIASES.items()]
+    columns = {column: name if name in names else other for column, name, other in pairs}
+    return columns if set(columns.values()) <= set(names) else {}
 
 
 def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
     """The sentences of a CoNLL-U file (`.gz` or plain), without multiword tokens and empty nodes.
 
-    Without `trees`, parts of speech and heads may be missing ("_" and None). Raises OSError, and
-    ValueError that names file and sentence for no CoNLL-U, no tree, no tag or no sentence.
+    Without `trees`, all tags ("_") and heads (None) of a sentence may be missing. Raises OSError,
+    and ValueError that names file and sentence for no CoNLL-U, no tree, no tag or no sentence.
     """
     number = 0
     as_they_are: Any = dict.fromkeys(("xpos", "feats", "head", "deps", "misc"), getitem)
@@ -49,7 +45,7 @@ def read_conllu(path: str | Path, *, trees: bool = True) -> Iterator[Sentence]:
                 heads: Any = tuple(_head(word["head"], where) for word in words)
                 if trees and "_" in upos:
                     raise ValueError(f"{where}: words without a part of speech (UPOS)")
-                if trees or None not in heads:
+                if trees or not {None}.issuperset(heads):
                     plan_tree(heads, where)
                 yield Sentence(forms, upos, heads, deprels)
     except (conllu.exceptions.ParseException, EOFError, zlib.error) as error:

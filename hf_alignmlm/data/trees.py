@@ -57,7 +57,7 @@ def _columns(path: str, features: Features) -> dict[str, dict[str, str]]:
         prefix = f"{name}_" if name in PAIR else ""
         columns[name] = {"words": "words" if name in sources.TEXT_COLUMNS else name}
         columns[name] |= {column: prefix + column for column in TREE_COLUMNS}
-        if trees := {prefix + alias for alias in TREE_ALIASES["heads"]} & set(features):
+        if trees := {f"{prefix}heads", prefix + TREE_ALIASES["heads"]} & set(features):
             raise ValueError(f"{path} has trees already, in its column {trees.pop()}")
     if not columns:
         raise ValueError(
@@ -223,13 +223,15 @@ def _join_parts(task: _Task, files: list[Path], parts: Path, output: Path) -> Co
     counts: Counter[str] = Counter()
     for one in about:
         counts.update(one["counts"])
-    same = all(one["made_from"] == task.made_from for one in about)
-    if not same or digest_files([path]) != task.made_from["input"]:
+    problem = "" if counts["sentences"] else "has no sentence"
+    now = {**task.made_from, "input": digest_files([path])}
+    if any(
+        made_from != task.made_from for made_from in (now, *(one["made_from"] for one in about))
+    ):
+        problem = "or the parser has changed meanwhile: give the command again"
+    if problem:
         shutil.rmtree(parts)
-        raise ValueError(f"{path} or the parser has changed meanwhile: give the command again")
-    if not counts["sentences"]:
-        shutil.rmtree(parts)
-        raise ValueError(f"{path} has no sentence")
+        raise ValueError(f"{path} {problem}")
     with pq.ParquetWriter(parts / "whole", task.schema(counts)) as writer:
         for file in files:
             writer.write_table(pq.read_table(file))
@@ -254,7 +256,6 @@ def parse_file(
     if num_proc < 1:
         raise ValueError(f"--preprocessing_num_workers {num_proc}: give 1 or more")
     task = _Task(str(path), parser)
-    task.check()
     with exclusive(output):
         if parts.exists() and not all(map(PART.fullmatch, os.listdir(parts))):
             raise ValueError(f"{parts} is in the way: remove it, for it holds files of yours")
@@ -263,6 +264,7 @@ def parse_file(
             if output.exists():
                 shutil.rmtree(parts, ignore_errors=True)
                 return _about(output)["counts"]
+        task.check()
         parts.mkdir(exist_ok=True)
         starts = range(0, len(task.rows), ROWS_PER_PART)
         files = [parts / f"{start:012}.parquet" for start in starts]

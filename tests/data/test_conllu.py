@@ -33,13 +33,15 @@ def test_comments_ranges_and_empty_nodes_are_no_words(tmp_path, text):
 
 
 def test_without_trees_tags_and_heads_may_be_missing(tmp_path):
-    assert [s.heads for s in sentences(tmp_path, ROWS + BLANK, trees=False)] == [(3, 3, 0), (None,)]
+    found = sentences(tmp_path, ROWS + "# newdoc\n\n" + BLANK, trees=False)
+    assert [s.heads for s in found] == [(3, 3, 0), (), (None,)]
 
 
 BAD = {
     "cycle": (ROWS.replace("0\troot", "1\troot"), ".*a cycle"),
     "beyond": (ROWS.replace("3\tdet", "8\tdet"), "word 2 has head 8, not one of 0 to 3"),
     "negative": (ROWS.replace("3\tdet", "-1\tdet"), "the head '-1' is not the number of a word"),
+    "partial": (ROWS.replace("3\tdet", "_\tdet"), "word 2 has head None, not one of 0 to 3"),
     "text": (ROWS.replace("3\tdet", "x\tdet"), "the head 'x' is not the number of a word"),
     "short": (ROWS.replace("\tdet\t_\t_", ""), "a row has fewer than 8 columns"),
     "order": (ROWS.replace("2\tle", "5\tle"), "words are not numbered 1, 2, 3, …"),
