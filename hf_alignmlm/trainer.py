@@ -1,13 +1,11 @@
 """`AlignMLMTrainer`: the library's, that reports each part of the loss and the alignment."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,12 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import (
-    PREFIX_CHECKPOINT_DIR,
-    EvalLoopOutput,
-    IntervalStrategy,
-    rotate_checkpoints,
-)
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, rotate_checkpoints
 from transformers.utils import logging
 
 from hf_alignmlm.alignment import dictionary_alignment
@@ -37,11 +30,6 @@ logger = logging.get_logger(__name__)
 PARTS = ("mlm_loss", "alignment_loss")
 # What is worth a line in every evaluation; the results file has all of it.
 LOGGED_ALIGNMENT = ("p1", "p1_seen", "p1_heldout", "csls_p1", "cosine_true", "cosine_random")
-
-
-def has_compiler() -> bool:
-    """Whether there is the C++ compiler that torch.compile needs on CPUs."""
-    return any(map(shutil.which, filter(None, [os.environ.get("CXX"), "g++", "clang++"])))
 
 
 @contextmanager
@@ -66,11 +54,12 @@ class CommandArguments(TrainingArguments):
         if self.use_cpu or not torch.accelerator.is_available():
             # There is nothing to copy to; the library would warn at every run.
             self.dataloader_pin_memory = False
-            if self.torch_compile and not has_compiler():
+            compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
+            if self.torch_compile and not any(map(shutil.which, compilers)):
+                self.torch_compile = False
                 logger.warning(
                     "There is no C++ compiler for torch.compile: training runs uncompiled"
                 )
-                self.torch_compile = False
         super().__post_init__()
 
 
@@ -79,14 +68,14 @@ class AlignMLMTrainingArguments(CommandArguments):
     """The library's training arguments, with defaults that suit pre-training."""
 
     # The collator needs columns that the model does not take: example, epoch, language.
-    remove_unused_columns: bool = field(default=False)
-    eval_strategy: str = field(default="steps")
-    eval_steps: float | None = field(default=0.1)
-    save_steps: float = field(default=0.1)
-    save_total_limit: int | None = field(default=2)
-    logging_steps: float = field(default=50)
+    remove_unused_columns: bool = False
+    eval_strategy: str = "steps"
+    eval_steps: float | None = 0.1
+    save_steps: float = 0.1
+    save_total_limit: int | None = 2
+    logging_steps: float = 50
     # Every parameter takes part in every step.
-    ddp_find_unused_parameters: bool | None = field(default=False)
+    ddp_find_unused_parameters: bool | None = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,13 +111,14 @@ class AlignMLMTrainer(Trainer):
                 "which then has no loss to align with: leave them out"
             )
         if isinstance(args, AlignMLMTrainingArguments) and eval_dataset is None:
-            args.eval_strategy = IntervalStrategy.NO  # by default on, but there is nothing to do
+            args.eval_strategy = "no"  # by default on, but there is nothing to do
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, *more, **kwargs)
         self.language = language
         self._own_model = isinstance(self.model, BertForAlignedMaskedLM)
         if isinstance(self.model, BertForAlignedMaskedLM) and self.args.device.type == "cpu":
             # Plain matrix products, which beat the fused kernel there (benchmarks/README.md).
             self.model.set_attn_implementation(PLAIN_ATTENTION)
+        # Of each part, by whether it is training: the sum of weight x value, and of the weights.
         self._sums: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
 
     def compute_loss(
@@ -146,16 +136,14 @@ class AlignMLMTrainer(Trainer):
             inputs = {**inputs, "keep_logits": False}
         # Before the call, which may take them out: for label smoothing, say.
         weight = inputs["labels"].ne(IGNORE_INDEX).sum().float()
-        loss, outputs = super().compute_loss(
-            model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
-        )
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if num_items_in_batch is not None:
             weight = weight / num_items_in_batch
         sums = self._sums[model.training]
         for name in PARTS:
             if (value := outputs.get(name)) is not None:
                 term = torch.stack([value.detach().float() * weight, weight])
-                sums[name] = sums[name] + term if name in sums else term
+                sums[name] = sums.get(name, 0) + term
         if not model.training:
             loss = outputs.get("mlm_loss", loss)
         return (loss, outputs) if return_outputs else loss
@@ -188,21 +176,19 @@ class AlignMLMTrainer(Trainer):
         if prediction_loss_only and self._own_model:
             inputs = {**inputs, "sparse_logits": True}
         if ignore_keys is None:
-            # A stock configuration does not know that the parts of the loss are no predictions.
-            known = getattr(self.accelerator.unwrap_model(self.model).config, _IGNORED, None) or []
-            ignore_keys = list(dict.fromkeys([*known, *PARTS]))
-        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            config = getattr(self.model, "config", None)
+            ignore_keys = getattr(config, "keys_to_ignore_at_inference", None) or []
+        # A stock configuration does not know that the parts of the loss are no predictions.
+        return super().prediction_step(model, inputs, prediction_loss_only, [*ignore_keys, *PARTS])
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """The library's loop, with the masked-LM loss and its perplexity among the metrics."""
         self._sums[False] = {}
         output = super().evaluation_loop(*args, **kwargs)
-        metrics = output.metrics if output.metrics is not None else {}
-        prefix = kwargs.get("metric_key_prefix", "eval")
-        means = self._means(training=False)
-        if "mlm_loss" in means:
-            metrics[f"{prefix}_loss"] = metrics[f"{prefix}_mlm_loss"] = means["mlm_loss"]
-            metrics[f"{prefix}_perplexity"] = math.exp(min(means["mlm_loss"], 700.0))
+        if (loss := self._means(training=False).get("mlm_loss")) is not None:
+            prefix, metrics = kwargs.get("metric_key_prefix", "eval"), output.metrics or {}
+            metrics[f"{prefix}_loss"] = metrics[f"{prefix}_mlm_loss"] = loss
+            metrics[f"{prefix}_perplexity"] = math.exp(min(loss, 700.0))
         return output
 
     def evaluate(
@@ -215,15 +201,11 @@ class AlignMLMTrainer(Trainer):
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         more: dict[str, float] = {}
         if isinstance(sets := eval_dataset or self.eval_dataset, dict):
-            more[f"{metric_key_prefix}_loss"] = fmean(
-                metrics[f"{metric_key_prefix}_{name}_loss"] for name in sets
-            )
-        if metric_key_prefix == "eval" and (alignment := self.alignment()):
-            more |= {
-                f"eval_alignment_{name}": value
-                for name in LOGGED_ALIGNMENT
-                if (value := alignment[name]) is not None
-            }
+            losses = (metrics[f"{metric_key_prefix}_{name}_loss"] for name in sets)
+            more[f"{metric_key_prefix}_loss"] = fmean(losses)
+        if metric_key_prefix == "eval" and (scores := self.alignment()):
+            logged = {f"eval_alignment_{name}": scores[name] for name in LOGGED_ALIGNMENT}
+            more |= {name: score for name, score in logged.items() if score is not None}
         if more:
             self.log(dict(more))
         return metrics | more
@@ -231,8 +213,7 @@ class AlignMLMTrainer(Trainer):
     def alignment(self) -> dict[str, float | None]:
         """Alignment of the input word embeddings over the dictionary, in percent; empty without."""
         model = self.accelerator.unwrap_model(self.model)
-        dictionary = getattr(model, "dictionary", None)
-        if dictionary is None:
+        if (dictionary := getattr(model, "dictionary", None)) is None:
             return {}
         with torch.no_grad():
             embeddings = embedding_matrix(model.get_input_embeddings())
@@ -271,6 +252,3 @@ class AlignMLMTrainer(Trainer):
             folder = self._get_output_dir(trial)
             seal_checkpoint(Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
             rotate_checkpoints(folder, limit, self.state.best_model_checkpoint)
-
-
-_IGNORED = "keys_to_ignore_at_inference"

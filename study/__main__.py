@@ -6,14 +6,11 @@ A step is one call of a module. A finished step leaves a small file in `RESULTS_
 is enough to go on from on another machine. What each preset needs: docs/reproduction/README.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from hf_alignmlm.arguments import one_line_errors
 from study.driver import Driver
@@ -37,13 +34,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", nargs="+", type=int, help=seeds)
     add("--dictionary_fractions", nargs="+", type=float, help="shares of the pairs, 0 to 1")
     kinds = f"further options of the steps of a kind: {', '.join(KINDS)}"
-    override: dict[str, Any] = {
-        "nargs": 2,
-        "action": "append",
-        "default": [],
-        "metavar": ("KIND", "OPTIONS"),
-    }
-    add("--override", help=kinds, **override)
+    add("--override", nargs=2, action="append", default=[], metavar=("KIND", "OPTIONS"), help=kinds)
     add("--dry_run", action="store_true", help="print what would run")
     add("--report_only", action="store_true", help="write the report of what there is")
     options = parser.parse_args(argv)
@@ -65,16 +56,15 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the grid and write its report; exit code 1 where a step failed."""
     options = parse_options(argv)
-    steps = plan(options)
-    driver = Driver(options, steps)
-    failed: dict[str, str] = {}
-    if options.dry_run:
-        for step in driver.missing():
-            print(shlex.join(driver.command(step)))
-        return
     # A terminated driver ends its steps as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
+        steps = plan(options)
+        driver = Driver(options, steps)
+        if options.dry_run:
+            for step in driver.missing():
+                print(shlex.join(driver.command(step)))
+            return
         try:
             failed = {} if options.report_only else driver.run()
         except KeyboardInterrupt:

@@ -1,7 +1,5 @@
 """The bilingual dictionary: pairs of like meaning, some seen in training, the rest held out."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -9,6 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ class BilingualDictionary:
         fraction: float = 1.0,
         seed: int = 0,
         skipped: int = 0,
-    ) -> BilingualDictionary:
+    ) -> Self:
         """Draw `fraction` (0 to 1) of the original words, and all their pairs, as seen.
 
         The draw is without replacement; the other words' pairs are held out. It is by word, because
@@ -75,7 +74,7 @@ class BilingualDictionary:
         unknown_id: int | None = None,
         fraction: float = 1.0,
         seed: int = 0,
-    ) -> BilingualDictionary:
+    ) -> Self:
         """Read a text file of two columns: a tab between them or, in a line without one, a space.
 
         `encode` turns a word (or a phrase, between tabs) into token ids. A line without exactly two
@@ -109,7 +108,7 @@ class BilingualDictionary:
         write_text(Path(directory) / DICTIONARY_FILE, json.dumps(data) + "\n")
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> BilingualDictionary:
+    def from_pretrained(cls, path: str | Path) -> Self:
         """Read the dictionary that lies in a folder, or is this file."""
         path = Path(path) / DICTIONARY_FILE if Path(path).is_dir() else Path(path)
         data = read_json(path)

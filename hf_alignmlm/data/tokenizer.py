@@ -1,7 +1,5 @@
 """One WordPiece vocabulary for two languages: a derived token's id is its original's id + V."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter
@@ -32,10 +30,11 @@ MAX_ALPHABET = 1000
 
 
 def blank_tokenizer(*, lowercase: bool = False) -> Tokenizer:
-    """BERT's normaliser and pre-tokenizer, without a vocabulary."""
+    """BERT's normaliser, pre-tokenizer and decoder, without a vocabulary."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix=CONTINUATION)
     return tokenizer
 
 
@@ -55,7 +54,13 @@ def train_tokenizer(
     # The trainer numbers characters in the order of a hash and breaks ties between merges by these
     # numbers. With the characters given beforehand, in order, as if they were special tokens, its
     # result is a function of the text alone.
-    characters = _alphabet(counts)
+    usual = [c for c, n in counts.most_common() if n > 1 and not c.isspace()]
+    characters = sorted([c for c in usual if c not in DERIVED_CHARACTERS][:MAX_ALPHABET])
+    if not characters:
+        raise ValueError(
+            "there is no text to train a tokenizer on: the corpus is empty, or all of it uses the "
+            "derived script"
+        )
     alphabet = characters + [CONTINUATION + c for c in characters if not is_punctuation(c)]
     first = [*SPECIAL_TOKENS.values(), *alphabet]
     if vocab_size <= len(first):
@@ -67,52 +72,29 @@ def train_tokenizer(
         vocab_size=vocab_size, special_tokens=first, show_progress=False
     )
     # The trainer would number any other character, too, and past `vocab_size`.
-    others = [c for c in counts if not c.isspace() and c not in characters]
-    tokenizer.train_from_iterator(_without_words_of(others, texts), trainer)
-    state = json.loads(tokenizer.to_str())
-    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in alphabet]
-    return _wrap(_framed(Tokenizer.from_str(json.dumps(state))), model_max_length)
-
-
-def _alphabet(counts: Counter[str]) -> list[str]:
-    """The characters, in order, that a vocabulary has: the most frequent, seen more than once."""
-    usual = [c for c, n in counts.most_common() if n > 1 and not c.isspace()]
-    characters = [c for c in usual if c not in DERIVED_CHARACTERS][:MAX_ALPHABET]
-    if not characters:
-        raise ValueError(
-            "there is no text to train a tokenizer on: the corpus is empty, or all of it uses the "
-            "derived script"
-        )
-    return sorted(characters)
-
-
-def _without_words_of(characters: list[str], texts: list[str]) -> list[str]:
-    """The texts without the words that have one of these characters."""
-    if not characters:
-        return texts
-    one_of = f"[{''.join(map(re.escape, characters))}]"
-    character, word = re.compile(one_of), re.compile(rf"\S*{one_of}\S*")
-    return [word.sub("", text) if character.search(text) else text for text in texts]
-
-
-def _framed(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with BERT's frame, [CLS] text [SEP], and with its decoder."""
-    tokenizer.decoder = decoders.WordPiece(prefix=CONTINUATION)
+    if others := [re.escape(c) for c in counts if not c.isspace() and c not in characters]:
+        words = re.compile(rf"\S*[{''.join(others)}]\S*")
+        texts = [words.sub("", text) for text in texts]
+    tokenizer.train_from_iterator(texts, trainer)
     cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:1 {sep}:1",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
     )
-    return tokenizer
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in alphabet]
+    return _wrap(state, model_max_length, SPECIAL_TOKENS)
 
 
-def _wrap(tokenizer: Tokenizer, model_max_length: int, **special: str) -> PreTrainedTokenizerFast:
+def _wrap(
+    state: dict[str, Any], model_max_length: int, special: dict[str, str]
+) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         model_max_length=model_max_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **(special or SPECIAL_TOKENS),
+        **special,
     )
 
 
@@ -161,22 +143,21 @@ def double_tokenizer(
     spellings of special tokens never occur in a text, so both languages share the special tokens.
     """
     check_wordpiece(tokenizer)
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     size = len(vocabulary)
     if sorted(vocabulary.values()) != list(range(size)):
         raise ValueError("this tokenizer's ids have gaps: it cannot be doubled by adding V")
-    ordinary = [token for token in vocabulary if token not in tokenizer.all_special_tokens]
-    language = spelling_all(language, ordinary)
+    language = spelling_all(language, vocabulary.keys() - set(tokenizer.all_special_tokens))
     table = spelling(language.alphabet).table
 
     def derived(token: str) -> str:
         prefix = CONTINUATION if len(token) > 2 and token.startswith(CONTINUATION) else ""
         return prefix + token.removeprefix(prefix).translate(table)
 
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
     state["model"]["vocab"] = vocabulary | {derived(t): i + size for t, i in vocabulary.items()}
     special = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS}
-    doubled = _wrap(Tokenizer.from_str(json.dumps(state)), tokenizer.model_max_length, **special)
+    doubled = _wrap(state, tokenizer.model_max_length, special)
     if len(doubled) != 2 * size:
         raise ValueError("this tokenizer's spellings are not one-to-one: it cannot be doubled")
     return doubled, language
@@ -184,11 +165,10 @@ def double_tokenizer(
 
 def reserved_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The ids of special tokens and of their derived spellings: no words of either language."""
-    spelled = [token.translate(spelling().table) for token in tokenizer.all_special_tokens]
     vocabulary = tokenizer.get_vocab()
-    return sorted(
-        {*tokenizer.all_special_ids, *(vocabulary[t] for t in spelled if t in vocabulary)}
-    )
+    spelled = (token.translate(spelling().table) for token in tokenizer.all_special_tokens)
+    twins = (vocabulary[token] for token in spelled if token in vocabulary)
+    return sorted({*tokenizer.all_special_ids, *twins})
 
 
 def is_doubled(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -1,7 +1,6 @@
 """Orders of words: what `inv`, `perm` and `syn-*` do to a sentence.
 
-An order is a function of (order, words, tree, seed, index), registered by the name that stands for
-it in a language's name:
+An order is a function, registered by the name that stands for it in a language's name:
 
     @order("rot", "the first word of a sentence last")
     def rotation(order, words, tree, seed, index):
@@ -10,21 +9,16 @@ it in a language's name:
 `SyntheticLanguage.from_name("trans_rot")` then knows it.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import TypeAlias
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
-from hf_alignmlm.languages.word_order import KNOWN, Sentence, Tree, WordOrderModel
+from hf_alignmlm.languages.word_order import KNOWN, Sentence, Tree, WordOrderModel, plan_tree
 
 FINAL_MARKS = frozenset(".!?")
-
 Indices: TypeAlias = list[int]
 Words: TypeAlias = Sequence[str]
-
 # Takes the order so far (indices of `words`), the original words, their tree or None, the seed and
 # the sentence's number in its corpus; returns the new order of the same indices. The seed is the
 # text "SEED/POSITION": the language's seed and which of its orders this is, so that the two
@@ -32,11 +26,9 @@ Words: TypeAlias = Sequence[str]
 Reorder: TypeAlias = Callable[[Indices, Words, Tree | None, str, int], Indices]
 
 
-@dataclass(frozen=True)
-class Order:
-    """A registered order of words: its name, what a language with it is, and its function."""
+class Order(NamedTuple):
+    """A registered order of words: what a language with it is, and its function."""
 
-    name: str
     description: str
     reorder: Reorder
 
@@ -46,14 +38,15 @@ ORDERS: dict[str, Order] = {}
 
 def order(name: str, description: str) -> Callable[[Reorder], Reorder]:
     """Register a function as the order `name`; `description` completes "English with …"."""
-    if not name or "_" in name or name.startswith("trans") or name in ORDERS:
+    own = not name.startswith(("trans", "natural")) and name not in ORDERS
+    if not own or not name.replace("-", "").isalnum():
         raise ValueError(
-            f"an order cannot be named {name!r}: names are new, hold no '_', which joins the parts "
-            "of a language's name, and do not begin with 'trans', which names a spelling"
+            f"an order cannot be named {name!r}: names are new, of letters, digits and '-', and do "
+            "not begin with 'trans' or 'natural', which name spellings and natural languages"
         )
 
     def register(reorder: Reorder) -> Reorder:
-        ORDERS[name] = Order(name, description, reorder)
+        ORDERS[name] = Order(description, reorder)
         return reorder
 
     return register
@@ -81,9 +74,6 @@ def permutation(order: Indices, words: Words, tree: Tree | None, seed: str, inde
     return shuffled
 
 
-_superstrate_model = lru_cache(maxsize=8)(WordOrderModel.from_name)
-
-
 def _syntax(
     name: str, best: bool, order: Indices, words: Words, tree: Tree | None, seed: str, index: int
 ) -> Indices:
@@ -93,17 +83,16 @@ def _syntax(
             f"syn-{name}{'-best' * best} reorders by syntax: it needs each sentence's tree; "
             "take CoNLL-U, or parse the text first (alignmlm parse)"
         )
-    place = {word: new for new, word in enumerate(order)}
-    heads = [tree.heads[i] for i in order]
-    reordered = Sentence(
-        words=tuple(words[i] for i in order),
-        upos=tuple(tree.upos[i] for i in order),
-        heads=tuple(place[head - 1] + 1 if head else 0 for head in heads),
-        deprels=tuple(tree.deprels[i] for i in order),
-    )
+    columns = (words, tree.upos, tree.deprels)
+    plan_tree(tree.heads, "the tree", *columns)
+    if order != sorted(order):
+        place = {-1: -1} | {word: new for new, word in enumerate(order)}  # -1 stands for no head
+        heads = tuple(place[tree.heads[i] - 1] + 1 for i in order)
+        texts, upos, deprels = (tuple(column[i] for i in order) for column in columns)
+        tree = Sentence(texts, upos, heads, deprels)
     # This draw depends on the language's seed alone, not on the position.
-    model, drawn_with = _superstrate_model(name), int(seed.partition("/")[0])
-    moved = model.order(reordered, seed=drawn_with, index=index, best=best)
+    model, drawn_with = WordOrderModel.from_name(name), int(seed.partition("/")[0])
+    moved = model.order(tree, seed=drawn_with, index=index, best=best)
     return [order[i] for i in moved]
 
 

@@ -1,43 +1,34 @@
 """Spellings: characters to scripts of their own, one to one."""
 
-from __future__ import annotations
-
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from typing import NamedTuple
 
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 PRE_TOKENIZER = BertPreTokenizer()
 
+
+def _characters(ranges: str) -> list[str]:
+    bounds = [[int(code, 16) for code in pair.split("-")] for pair in ranges.split()]
+    return [chr(code) for first, last in bounds for code in range(first, last + 1)]
+
+
 # What every language can spell, whatever the tokenizer: Latin, Greek, Cyrillic, common symbols.
-_STANDARD_RANGES = (
-    *((0x21, 0x7F), (0xA1, 0x530), (0x1E00, 0x2000)),
-    *((0x2010, 0x2028), (0x2030, 0x203B), (0x20A0, 0x20D0), (0x2100, 0x2190)),
-)
+_STANDARD = _characters("21-7E A1-52F 1E00-1FFF 2010-2027 2030-203A 20A0-20CF 2100-218F")
 # Targets have no case and no decomposition, so that BERT's normaliser leaves them as they are:
 # Canadian syllabics first, then Yi, Vai, Bamum, Tangut, cuneiform and hieroglyphs.
-_LETTER_RANGES = (
-    *((0x1401, 0x166D), (0x166F, 0x1680), (0x18B0, 0x18F6), (0xA000, 0xA48D), (0xA500, 0xA60D)),
-    *((0x16800, 0x16A39), (0x17000, 0x187F8), (0x12000, 0x1239A), (0x13000, 0x13430)),
+_LETTERS = _characters(
+    "1401-166C 166F-167F 18B0-18F5 A000-A48C A500-A60C 16800-16A38 17000-187F7 12000-12399 "
+    "13000-1342F"
 )
 # Supplemental punctuation first, then that of scripts no longer written. Only what the tokenizers
 # library itself takes for punctuation: its tables are older than Unicode's.
-_PUNCTUATION_RANGES = (
-    *((0x2E00, 0x2E2F), (0x2E30, 0x2E43), (0x10A50, 0x10A59), (0x10AF0, 0x10AF7)),
-    *((0x10B39, 0x10B40), (0x11047, 0x1104E), (0x11140, 0x11144), (0x111C5, 0x111CA)),
-    *((0x11238, 0x1123E), (0x115C1, 0x115D8), (0x12470, 0x12475), (0x16B37, 0x16B3C)),
+_PUNCTUATION = _characters(
+    "2E00-2E2E 2E30-2E42 10A50-10A58 10AF0-10AF6 10B39-10B3F 11047-1104D 11140-11143 111C5-111C9 "
+    "11238-1123D 115C1-115D7 12470-12474 16B37-16B3B"
 )
-
-
-def _characters(ranges: Sequence[tuple[int, int]]) -> list[str]:
-    return [chr(code) for code in chain.from_iterable(range(*bounds) for bounds in ranges)]
-
-
 # All that derived languages are written in. No vocabulary has one of these to begin with.
-DERIVED_CHARACTERS = frozenset(_characters((*_LETTER_RANGES, *_PUNCTUATION_RANGES)))
+DERIVED_CHARACTERS = frozenset(_LETTERS + _PUNCTUATION)
 
 
 def is_punctuation(character: str) -> bool:
@@ -45,9 +36,8 @@ def is_punctuation(character: str) -> bool:
     return len(PRE_TOKENIZER.pre_tokenize_str(f"a{character}a")) == 3
 
 
-@dataclass(frozen=True)
-class Spelling:
-    """A one-to-one map of characters into scripts that no text in use here is written in.
+class Spelling(NamedTuple):
+    """A one-to-one map of characters, both ways as `str.translate` takes it, and what it gives.
 
     Letters become letters and punctuation becomes punctuation, so a spelled word is a word to
     BERT's normaliser and pre-tokenizer as well.
@@ -55,34 +45,28 @@ class Spelling:
 
     table: dict[int, str]
     inverse: dict[int, str]
-    derived_script: re.Pattern[str]
+    characters: frozenset[str]
 
 
 @lru_cache(maxsize=8)
 def spelling(alphabet: str = "") -> Spelling:
     """The spelling of the standard characters and, after them, of those in `alphabet`.
 
-    Raises `ValueError` where `alphabet` holds a character of the derived scripts or more
-    characters than they have room for.
+    `ValueError` where `alphabet` has a derived character, or more than there is room for.
     """
-    letters, punctuation = _characters(_LETTER_RANGES), _characters(_PUNCTUATION_RANGES)
-    targets = {True: iter(punctuation), False: iter(letters)}
     if clash := sorted(DERIVED_CHARACTERS.intersection(alphabet)):
         raise ValueError(
             f"the vocabulary already uses the derived script ({clash[0]!r}, "
             f"U+{ord(clash[0]):04X}): it cannot be doubled (again)"
         )
-    table: dict[int, str] = {}
-    for character in dict.fromkeys([*_characters(_STANDARD_RANGES), *sorted(alphabet)]):
+    targets, table = {True: iter(_PUNCTUATION), False: iter(_LETTERS)}, dict[int, str]()
+    for character in dict.fromkeys([*_STANDARD, *sorted(alphabet)]):
         target = next(targets[is_punctuation(character)], None)
         if target is None:
             raise ValueError(
                 f"the vocabulary has more characters than the derived script: at most "
-                f"{len(letters)} letters and {len(punctuation)} punctuation marks"
+                f"{len(_LETTERS)} letters and {len(_PUNCTUATION)} punctuation marks"
             )
         table[ord(character)] = target
-    return Spelling(
-        table=table,
-        inverse={ord(target): chr(code) for code, target in table.items()},
-        derived_script=re.compile(f"[{''.join(map(re.escape, table.values()))}]"),
-    )
+    inverse = {ord(target): chr(code) for code, target in table.items()}
+    return Spelling(table, inverse, frozenset(table.values()))

@@ -4,8 +4,6 @@ ALIGN-MLM (arXiv 2211.08547, section 3) derives a language by changing one prope
 time. Order is a list of indices, so tags, entities, trees and words all travel through one call.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence
@@ -13,24 +11,17 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from hf_alignmlm.files import write_text
-from hf_alignmlm.languages.orders import ORDERS, Reorder
-from hf_alignmlm.languages.spelling import PRE_TOKENIZER, Spelling, spelling
+from hf_alignmlm.files import write_json
+from hf_alignmlm.languages.orders import ORDERS
+from hf_alignmlm.languages.spelling import PRE_TOKENIZER, spelling
 from hf_alignmlm.languages.word_order import Tree
 
 LANGUAGE_FILE = "language.json"
-
 # A second language that comes with a text of its own: nothing is derived.
 NATURAL = "natural"
-
-TRANSLITERATION = re.compile(r"trans([1-9]\d?)?")
-
-
-def known_parts() -> str:
-    """The parts that a language's name may have, for messages and help texts."""
-    return ", ".join(["trans", "transNN (NN % of the word types mapped, 1-99)", *ORDERS])
+TRANSLITERATION = re.compile(r"trans([1-9][0-9]?)?")
 
 
 @dataclass(frozen=True)
@@ -38,8 +29,7 @@ class SyntheticLanguage:
     """A twin of the original language: an order of its words and a spelling of its words.
 
     Parameters:
-        name: parts joined by `_`, as `trans_inv`; orders apply from left to right. See
-            `known_parts()`.
+        name: parts joined by `_`, as `trans_inv`; orders apply from left to right.
         seed: seeds the permutations and the choice of the shared word types.
         alphabet: characters of a tokenizer's vocabulary to spell beyond the standard ones.
     """
@@ -49,16 +39,20 @@ class SyntheticLanguage:
     alphabet: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.alphabet, str):
+            raise ValueError("a language's name and alphabet must be texts")
+        if type(self.seed) is not int or abs(self.seed) >= 2**63:
+            raise ValueError("a language's seed must be a whole number of at most 64 bits")
         if self.name == NATURAL:
             return
-        parts = self.name.split("_")
-        for part in parts:
-            if part not in ORDERS and not TRANSLITERATION.fullmatch(part):
+        spellings = [part for part in self.name.split("_") if part not in ORDERS]
+        for part in spellings:
+            if not TRANSLITERATION.fullmatch(part):
+                known = ["trans", "transNN (NN % of the word types mapped, 1-99)", *ORDERS]
                 raise ValueError(
                     f"unknown language {self.name!r} (at {part!r}): the known parts, "
-                    f"joined by '_', are {known_parts()}"
+                    f"joined by '_', are {', '.join(known)}"
                 )
-        spellings = [part for part in parts if part not in ORDERS]
         if len(spellings) > 1:
             raise ValueError(f"language {self.name!r} names more than one transliteration")
         # Spelling commutes with every order: one name for one language, spelling first.
@@ -70,7 +64,7 @@ class SyntheticLanguage:
         return type(self), (self.name, self.seed, self.alphabet)
 
     @classmethod
-    def from_name(cls, name: str, *, seed: int = 0, alphabet: str = "") -> SyntheticLanguage:
+    def from_name(cls, name: str, *, seed: int = 0, alphabet: str = "") -> Self:
         """The language of that name, as `trans_inv`; `ValueError` lists the known parts."""
         return cls(name, seed, alphabet)
 
@@ -94,47 +88,48 @@ class SyntheticLanguage:
         parts += [ORDERS[part].description for part in self.orders]
         return f"`{self.name}` is English with {'; '.join(parts)} (seed {self.seed})."
 
-    @cached_property
-    def _spelling(self) -> Spelling:
-        return spelling(self.alphabet)
-
-    @cached_property
-    def _steps(self) -> list[tuple[Reorder, str]]:
-        return [(ORDERS[part].reorder, f"{self.seed}/{i}") for i, part in enumerate(self.orders)]
-
-    def order(self, words: Sequence[str], *, tree: Tree | None = None, index: int = 0) -> list[int]:
+    def order(
+        self, words: Sequence[str], *, tree: Tree | None = None, index: int = 0, where: str = ""
+    ) -> list[int]:
         """The indices of `words` in the derived language's order.
 
         `index` is the sentence's number in its corpus and seeds `perm`: a sentence's order depends
-        on nothing else. `tree` (`heads`, `deprels`, `upos`) is for orders that follow syntax.
+        on nothing else. `tree` (`heads`, `deprels`, `upos`) is for orders that follow syntax; the
+        `ValueError` for none, or a wrong one, names `where` the sentence stands ("a.txt, row 3").
         """
+        if isinstance(words, str):
+            raise ValueError(f"a list of words is wanted, not a text: {words[:40]!r}")
         result = list(range(len(words)))
-        for reorder, seed in self._steps:
-            result = reorder(result, words, tree, seed, index)
+        try:
+            for place, part in enumerate(self.orders):
+                result = ORDERS[part].reorder(result, words, tree, f"{self.seed}/{place}", index)
+            if not len(words) == len(result) == len(set(result)):
+                raise ValueError(f"{self.name} gives no order of {len(words)} words: {result[:9]}")
+        except ValueError as error:
+            raise ValueError(f"{where or f'sentence {index}'}: {error}") from error
         return result
 
     def maps(self, unit: str) -> bool:
         """Whether this word type has a derived spelling of its own, or is shared."""
-        if self.mapped_share in (0.0, 1.0):
-            return self.mapped_share == 1.0
         digest = blake2b(f"{self.seed}/{unit}".encode(), digest_size=8).digest()
         return int.from_bytes(digest) < self.mapped_share * 2**64
 
     def spell(self, word: str) -> str:
         """The word in the derived language's spelling; runs of letters and marks are word types."""
-        if self.mapped_share == 1.0:
-            return word.translate(self._spelling.table)
         if self.mapped_share == 0.0:
             return word
+        table = spelling(self.alphabet).table
+        if self.mapped_share == 1.0:
+            return word.translate(table)
         result, end = "", 0
         for unit, (start, stop) in PRE_TOKENIZER.pre_tokenize_str(word):
-            spelled = unit.translate(self._spelling.table) if self.maps(unit) else unit
+            spelled = unit.translate(table) if self.maps(unit) else unit
             result, end = result + word[end:start] + spelled, stop
         return result + word[end:]
 
     def unspell(self, word: str) -> str:
         """The inverse of `spell`, for any word not in the derived script to begin with."""
-        return word.translate(self._spelling.inverse)
+        return word.translate(spelling(self.alphabet).inverse)
 
     def derive(
         self, words: Sequence[str], *, tree: Tree | None = None, index: int = 0
@@ -146,17 +141,19 @@ class SyntheticLanguage:
         """Whether `text` already has a character that this language spells with."""
         if text.isascii() or not self.mapped_share:
             return False
-        return bool(self._spelling.derived_script.search(text))
+        return not spelling(self.alphabet).characters.isdisjoint(text)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the language beside a checkpoint, as `language.json`."""
-        write_text(Path(directory) / LANGUAGE_FILE, json.dumps(asdict(self), indent=2) + "\n")
+        write_json(Path(directory) / LANGUAGE_FILE, asdict(self))
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> SyntheticLanguage:
+    def from_pretrained(cls, directory: str | Path) -> Self:
         """Read the language that lies beside a checkpoint."""
         path = Path(directory) / LANGUAGE_FILE
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (TypeError, ValueError) as error:
+            language = cls(**json.loads(path.read_text(encoding="utf-8")))
+            spelling(language.alphabet)
+            return language
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a language: {error}") from None

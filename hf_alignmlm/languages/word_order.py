@@ -4,38 +4,33 @@ A head and the subtrees of its dependents are constituents. Those of each noun a
 in an order drawn from p(order) ∝ exp(Σ score(a, b) over a before b). The scores were learned from a
 UD treebank (study/word_order.py). A sum over orders of pairwise scores is a sum over subsets, so
 normaliser, draw and best order are exact up to EXACT dependents; with more dependents, each window
-of EXACT + 1 constituents is exact given the rest. After Galactic Dependencies (Wang & Eisner, TACL
-2016).
+of EXACT + 1 constituents is exact given the rest. docs/syntax.md says more.
 """
 
-from __future__ import annotations
-
 import json
+import math
 import random
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol
+from reprlib import repr as shown
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_alignmlm.files import write_text
+from hf_alignmlm.files import write_json
 
 PACKAGED = Path(__file__).parent / "superstrates"
 KNOWN = tuple(sorted(path.stem for path in PACKAGED.glob("*.json")))
 CLASSES = {"NOUN": "noun", "PROPN": "noun", "VERB": "verb"}
-EXACT = 7
-FORMAT_VERSION = 1
-
+EXACT, FORMAT_VERSION = 7, 1
 # Log-odds for keeping the source order. UNSEEN: of a pair that the treebank never showed. TWINS: of
 # two constituents of one kind, whose exchange changes no order of kinds, so that fixing it is free.
 UNSEEN, TWINS = 2.0, 60.0
-
 Array = NDArray[np.float64]
 Kinds = tuple[str, ...]
 
@@ -71,25 +66,34 @@ def plan_tree(
 ) -> tuple[list[int], list[list[int]], bool]:
     """Check a tree of n words and prepare it; `where` names it in the `ValueError` for no tree.
 
-    Returns the words with each head before its dependents, the dependents of each word (last, at
-    index n, the roots), and whether the tree is projective: [2, 0, 2] gives [1, 0, 2],
-    [[], [0, 2], [], [1]] and True.
+    `columns` are lists of texts, one for each word, that are to fit it: relations, tags, words.
+    Returns the words, each head before its dependents; the dependents of each word, and at index n
+    the roots; whether it is projective. [2, 0, 2] gives [1, 0, 2], [[], [0, 2], [], [1]] and True.
     """
+    for column in (heads, *columns):
+        if isinstance(column, str) or not isinstance(column, Sequence | np.ndarray):
+            raise ValueError(f"{where}: {shown(column)} stands where a list belongs")
+    if len({len(heads), *map(len, columns)}) > 1:
+        raise ValueError(f"{where}: words, heads, deprels and upos differ in length")
+    if other := [text for column in columns for text in column if not isinstance(text, str)]:
+        raise ValueError(f"{where}: {shown(other[0])} stands where a text belongs")
     n = len(heads)
-    if any(len(column) != n for column in columns):
-        raise ValueError(f"{where}: heads, deprels and upos differ in length")
     children: list[list[int]] = [[] for _ in range(n + 1)]
     for node, head in enumerate(heads):
-        if head is None or not 0 <= head <= n:
-            raise ValueError(f"{where}: word {node + 1} has head {head!r}, not one of 0 to {n}")
+        whole = isinstance(head, int | np.integer) and not isinstance(head, bool)
+        if not whole or not 0 <= head <= n:
+            said = f"{where}: word {node + 1} has head {shown(head)}"
+            raise ValueError(f"{said}, not one of 0 to {n}")
         children[head - 1].append(node)
     order = list(children[-1])
     for node in order:  # grows while it is read
         order += children[node]
-    if not n or len(order) != n:
-        raise ValueError(f"{where}: {'a cycle, or no root' if n else 'no words'}")
-    flat = _flatten(order, children, lambda head, nodes: nodes)
-    return order, children, flat == list(range(n))
+    if lost := sorted(set(range(n)) - set(order)):
+        raise ValueError(f"{where}: word {lost[0] + 1} is in a cycle, or below one")
+    if not n:
+        raise ValueError(f"{where}: no words")
+    in_place = _flatten(order, children, lambda head, nodes: nodes)
+    return order, children, in_place == list(range(n))
 
 
 def _flatten(
@@ -105,19 +109,16 @@ def _flatten(
 
 
 def kinds_of(tree: Tree, head: int, nodes: Iterable[int]) -> Kinds:
-    """Each node's kind: its relation to `head` ("head" for the head) and its tag, "amod/ADJ".
-
-    Subtypes differ from treebank to treebank, so the universal relation alone counts.
-    """
+    """Each node's kind: its universal relation to `head`, or "head", and its tag, "amod/ADJ"."""
     bases = [(i, "head" if i == head else tree.deprels[i].partition(":")[0]) for i in nodes]
     return tuple(f"{base}/{tree.upos[i]}" for i, base in bases)
 
 
 @cache
 def pair_features(a: str, b: str) -> list[tuple[str, float]]:
-    """The features of "a before b": relations alone, then whole kinds.
+    """The features of "a before b": relations alone, then whole kinds; a name and a sign each.
 
-    A feature's name has the lesser first; the sign is −1 where that is b: ("obl/X", "amod/Y") gives
+    A name has the lesser first; the sign is −1 where that is b: ("obl/X", "amod/Y") gives
     ("amod<obl", −1) and ("amod/Y<obl/X", −1).
     """
     levels = ((a.partition("/")[0], b.partition("/")[0]), (a, b))
@@ -159,8 +160,7 @@ class WordOrderModel:
     """How a language orders the dependents of its nouns and verbs.
 
     weights: class of head → "a<b" → log-odds that a stands before b, all else equal.
-    about: treebank, licence, l2, sentences, dropped_nonprojective, windowed_heads (those over
-        EXACT) and sides (class → relation → how many stood before and behind the head).
+    about: what it was learned from; sides: class → relation → how many before and behind the head.
     """
 
     name: str
@@ -168,7 +168,7 @@ class WordOrderModel:
     about: Mapping[str, Any]
 
     @classmethod
-    def from_file(cls, path: str | Path) -> WordOrderModel:
+    def from_file(cls, path: str | Path) -> Self:
         """The model saved at `path`; ValueError for another format, OSError for no file."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -176,37 +176,39 @@ class WordOrderModel:
                 raise ValueError(f"not format version {FORMAT_VERSION}")
             if not set(data["weights"]) == set(data["sides"]) == set(CLASSES.values()):
                 raise ValueError("not weights and sides of noun and verb")
+            numbers = [w for weights in data["weights"].values() for w in weights.values()]
+            numbers += [n for c in data["sides"].values() for side in c.values() for n in side]
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError("a weight or a count is no number")
             return cls(data.pop("name"), data.pop("weights"), data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not a word-order model: {error}") from error
 
     @classmethod
-    def from_name(cls, name: str) -> WordOrderModel:
+    @cache
+    def from_name(cls, name: str) -> Self:
         """A packaged model by its name, one of `KNOWN`; ValueError for another name."""
         if name not in KNOWN:
-            raise ValueError(f"no word-order model {name!r}; known: {', '.join(KNOWN) or 'none'}")
+            raise ValueError(f"no word-order model {name!r}; known: {', '.join(KNOWN)}")
         return cls.from_file(PACKAGED / f"{name}.json")
 
     def save(self, path: str | Path) -> None:
-        """Write the model as JSON, one weight a line, whole or not at all."""
+        """Write the model as JSON, whole or not at all."""
         data = {"version": FORMAT_VERSION, "name": self.name, **self.about}
-        text = json.dumps({**data, "weights": self.weights}, ensure_ascii=False, indent=1)
-        write_text(path, re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", text) + "\n")
+        write_json(path, data | {"weights": self.weights})
 
     def order(self, tree: Tree, *, seed: int = 0, index: int = 0, best: bool = False) -> list[int]:
         """The indices of a sentence's words in this language's order: a draw, or the best order.
 
         It depends on tree, `seed` and `index` (the sentence's number) alone. Punctuation keeps its
         slot and a final mark its place. A dependent whose relation the treebank never showed moves
-        with its head. A tree that is not projective keeps its order. Heads that are no tree are a
-        ValueError that names `index`.
+        with its head. A tree that is not projective keeps its order.
         """
-        where = f"sentence {index}"
-        order, children, projective = plan_tree(tree.heads, where, tree.deprels, tree.upos)
-        last = len(order) - 1
+        columns = (tree.deprels, tree.upos)
+        order, children, projective = plan_tree(tree.heads, f"sentence {index}", *columns)
         if not projective:
-            return list(range(last + 1))
-        base = [relation.partition(":")[0] for relation in tree.deprels]
+            return list(range(len(order)))
+        last, base = len(order) - 1, [relation.partition(":")[0] for relation in tree.deprels]
         if base[last] == "punct" and tree.heads[last] and not children[last]:
             children[tree.heads[last] - 1].remove(last)
             children[children[-1][-1]].append(last)
@@ -228,8 +230,8 @@ class WordOrderModel:
     def arrange(self, head_class: str, kinds: Kinds, rng: random.Random | None) -> list[int]:
         """Indices of a head and its dependents, given as kinds: a draw by `rng`, or the best order.
 
-        With more than EXACT dependents, windows are arranged in turn, each exactly given the rest:
-        twice for a draw (Gibbs sampling), until nothing changes for the best order.
+        Of more than EXACT dependents, windows are arranged in turn, twice for a draw (Gibbs
+        sampling), until nothing changes for the best order.
         """
         scores, placed = self.scores(head_class, kinds), list(range(len(kinds)))
         spans = windows(len(kinds))

@@ -6,19 +6,14 @@ The topics and all word lists, most frequent first, are in `grammar.json`. Every
 `Random.random()`, whose numbers Python promises to keep from version to version.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-
-__all__ = ["Pair", "Sentence", "pair", "pairs", "sentence", "sentences"]
-
 
 T = TypeVar("T")
 Dep = tuple[str, "Node"]
@@ -59,7 +54,7 @@ class Node(NamedTuple):
     agr: str = "it"  # the pronoun that could stand for it: person, number and gender in one
     ner: str = "O"
 
-    def extend(self, left: Deps = (), right: Deps = ()) -> Node:
+    def extend(self, left: Deps = (), right: Deps = ()) -> "Node":
         """The same node with more dependents, farther out on each side."""
         return Node(self[0], self[1], left + self[2], self[3] + right, self[4], self[5])
 
@@ -76,53 +71,33 @@ class Clause(NamedTuple):
     rest: Deps = ()
 
 
-def _zipf(items: Iterable[T]) -> tuple[T, ...]:
+def _ranked(entry: Any) -> tuple[Any, ...]:
+    if isinstance(entry, str):
+        entry = entry.split()
+    elif isinstance(entry, dict):
+        entry = [(key, _ranked(text)) for key, text in entry.items()]
     # Item k comes about 24/k times, so that a uniform draw is a draw by Zipf's law.
-    return tuple(item for k, item in enumerate(items, 1) for _ in range(-(-24 // k)))
+    return tuple(item for k, item in enumerate(entry, 1) for _ in range(-(-24 // k)))
 
 
 @cache
-def _words(text: str) -> tuple[str, ...]:
-    return _zipf(text.split())
-
-
-def _ranked(entry: Any) -> Any:
-    if isinstance(entry, dict):
-        return _zipf((key, _words(text)) for key, text in entry.items())
-    return _words(entry)
-
-
-@cache
-def _dep(relation: str, word: str, upos: str) -> Dep:
-    return relation, Node(word, upos)
-
-
-def _modifier(token: str) -> Dep:
-    word, upos = token.split("/")
-    return _dep(RELATIONS[upos], word, upos)
+def _dep(word: str, upos: str, relation: str = "") -> Dep:
+    return relation or WORDS["relations"][upos], Node(word, upos)
 
 
 def _phrase(text: str) -> Dep:
-    *modifiers, head = text.split()
-    word, upos = head.split("/")
-    return "advmod" if upos == "ADV" else "obl", Node(word, upos, tuple(map(_modifier, modifiers)))
+    *modifiers, (word, upos) = (token.split("/") for token in text.split())
+    relation = "advmod" if upos == "ADV" else "obl"
+    return relation, Node(word, upos, tuple(_dep(*modifier) for modifier in modifiers))
 
 
 WORDS = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
-RELATIONS = {"ADP": "case", "DET": "det", "ADJ": "amod", "NUM": "nummod", "PRON": "nmod:poss"}
+LISTS = {name: _ranked(entry) for name, entry in WORDS["lists"].items()}
 TOPICS = [{part: _ranked(entry) for part, entry in topic.items()} for topic in WORDS["topics"]]
-COMMON_DEEDS, COMPANY_DEEDS = _ranked(WORDS["common deeds"]), _ranked(WORDS["company deeds"])
-QUALITIES = _words(WORDS["people's qualities"])
 PEOPLE = {person for topic in TOPICS for person in topic["people"]}
-TIMES = {tense: _zipf(map(_phrase, phrases)) for tense, phrases in WORDS["times"].items()}
-
-
-# What a verb says of its complement: that it holds, that it does not, or nothing.
-KNOW, THINK = "know remember forget", "say think hope believe report"
-MANAGE, FAIL, WANT = "manage remember", "fail forget", "want plan hope try"
+TIMES = {tense: _ranked(map(_phrase, phrases)) for tense, phrases in WORDS["times"].items()}
+COMMA, AND, THAT = _dep(",", "PUNCT"), _dep("and", "CCONJ"), _dep("that", "SCONJ")
 NONE: Deps = ()
-COMMA, AND = _dep("punct", ",", "PUNCT"), _dep("cc", "and", "CCONJ")
-THAT = _dep("mark", "that", "SCONJ")
 
 
 def _oblique(node: Node) -> Node:
@@ -130,7 +105,7 @@ def _oblique(node: Node) -> Node:
 
 
 def _case(preposition: str, node: Node) -> Node:
-    return _oblique(node).extend((_dep("case", preposition, "ADP"),))
+    return _oblique(node).extend((_dep(preposition, "ADP"),))
 
 
 def _joined(first: Node, second: Node, *links: Dep) -> Node:
@@ -146,7 +121,7 @@ def _name(text: str, kind: str, agr: str) -> Node:
         link, last = others
         role, others = "nmod", [last.extend((("case", link._replace(upos="ADP")),))]
     first = first._replace(ner=f"B-{kind}", right=tuple((role, other) for other in others))
-    return first.extend((_dep("det", "the", "DET"),)) if text.startswith("the_") else first
+    return first.extend((_dep("the", "DET"),)) if text.startswith("the_") else first
 
 
 @cache
@@ -169,15 +144,16 @@ def _verb_group(
     links = [(word, "aux") for word in auxiliaries] + [("be", "aux:pass")] * passive
     if (negated or ask) and not links and verb != "be" and shape != "to":
         links = [("do", "aux")]
-    left: list[Dep] = [_dep("mark", "to", "PART")] * (shape == "to")
+    left: list[Dep] = [_dep("to", "PART", "mark")] * (shape == "to")
     shape, form = "base" if left else shape, ""
     for word, relation in [*links, (verb, "cop" if verb == "be" else "")]:
         form = _verb_form(word, shape, agr)
-        left += [_dep(relation, form, "AUX")] * bool(relation)
+        if relation:
+            left.append(_dep(form, "AUX", relation))
         done = word == "have" or relation == "aux:pass"
         shape = "participle" if done else "ing" if word == "be" else "base"
     if negated:
-        left.insert(tense != "to", _dep("advmod", "not", "PART"))
+        left.insert(tense != "to", _dep("not", "PART"))
     return tuple(left), form
 
 
@@ -209,7 +185,7 @@ def _linearise(root: Node, mark: str = ".") -> Sentence:
             rows[child - 1][3] = here
         return here
 
-    walk("root", root.extend((), (_dep("punct", mark, "PUNCT"),)))
+    walk("root", root.extend((), (_dep(mark, "PUNCT"),)))
     rows[0][0] = rows[0][0][0].upper() + rows[0][0][1:]
     return Sentence(*zip(*rows, strict=True))
 
@@ -227,14 +203,14 @@ class _Writer:
     def pick(self, items: Sequence[T]) -> T:
         return items[int(self.draw() * len(items))]
 
-    def word(self, text: str) -> str:
-        return self.pick(_words(text))
+    def word(self, name: str) -> str:
+        return self.pick(LISTS[name])
 
     def name(self, kind: str) -> Node:
         agr = "it" if kind != "PER" else self.pick(("he", "she"))
         lists = {"@": "cities", "$": "surnames", "#": "women" if agr == "she" else "men"}
-        pattern = self.pick(self.topic["firms"] if kind == "ORG" else _words(WORDS["names"][kind]))
-        text = "".join(self.word(WORDS[lists[c]]) if c in lists else c for c in pattern)
+        pattern = self.pick(self.topic["firms"] if kind == "ORG" else LISTS[kind])
+        text = "".join(self.word(lists[c]) if c in lists else c for c in pattern)
         return _name(text, kind, agr)
 
     def noun(self, lemma: str, room: int = 0, det: str = "") -> Node:
@@ -246,15 +222,15 @@ class _Writer:
         left, right = NONE, NONE
         if room >= 0 and self.coin(0.3):
             fits = any(lemma in things for _, things in self.topic["deeds"])
-            usual = self.topic["qualities"] if fits else _words("new small old big")
-            left = (_dep("amod", self.pick(QUALITIES if person else usual), "ADJ"),)
+            usual = self.topic["qualities"] if fits else LISTS["qualities"]
+            left = (_dep(self.pick(LISTS["people's qualities"] if person else usual), "ADJ"),)
         number = "mass" if mass else "plural" if many else "singular"
-        det = f"{det}/DET" if det else self.word(WORDS["determiners"][number])
+        det = f"{det}/DET" if det else self.word(number)
         if det == "*/PRON":
             det = WORDS["possessive"].get(self.owner, "their") + "/PRON"
         elif det == "a/DET" and (left[0][1].word if left else word)[0] in "aeiou":
             det = "an/DET"
-        left = (_modifier(det), *left)
+        left = (_dep(*det.split("/")), *left)
         x = self.draw() if room > 0 else 1.0
         if x < 0.12:
             right = (self.relative(lemma, agr),)
@@ -264,14 +240,15 @@ class _Writer:
         return Node(word, "NOUN", left, right, agr)
 
     def relative(self, lemma: str, agr: str) -> Dep:
-        tense = self.word("past past/have" if self.past else WORDS["tenses"])
+        tense = self.word("past tenses" if self.past else "tenses")
         if lemma in PEOPLE:
             return "acl:relcl", _build(self.clause(0, Node("who", "PRON", agr=agr), tense))
-        deeds = self.topic["deeds"] + COMMON_DEEDS
+        deeds = self.topic["deeds"] + LISTS["common deeds"]
         verb = self.pick([verb for verb, things in deeds if lemma in things] or ["see"])
         tense = tense.removesuffix("/be") if verb in WORDS["stative"] else tense
-        opening = (_dep("obj", "that", "PRON"),) if self.coin() else ()
-        return "acl:relcl", _build(Clause(self.who(), verb, None, tense), opening)
+        opening = (_dep("that", "PRON", "obj"),) if self.coin() else ()
+        who = self.nominal(self.word("subjects"))
+        return "acl:relcl", _build(Clause(who, verb, None, tense), opening)
 
     def nominal(self, kind: str, room: int = 0, det: str = "") -> Node:
         """Build a name, PEOPLE of the topic, a couple (AND), a pronoun or a noun, by `kind`."""
@@ -284,29 +261,29 @@ class _Writer:
             return Node(kind, "PRON", agr=kind)
         return self.noun(self.pick(self.topic["people"]) if kind == "PEOPLE" else kind, room, det)
 
-    def who(self, room: int = 0) -> Node:
-        return self.nominal(self.word(WORDS["subjects"]), room)
-
     def place(self) -> Dep:
         if self.coin(0.35):
-            return "obl", _case(self.word("in near"), self.name("LOC"))
+            return "obl", _case(self.word("near places"), self.name("LOC"))
         preposition, nouns = self.pick(self.topic["places"])
-        return "obl", _case(preposition, self.noun(self.pick(nouns), 0, self.word("the a")))
+        noun = self.noun(self.pick(nouns), 0, self.word("place determiners"))
+        return "obl", _case(preposition, noun)
 
-    def deed(self, room: int = 0, det: str = "", pool: Any = None) -> tuple[str, Node]:
+    def deed(self, room: int = 0, det: str = "", company: bool = False) -> tuple[str, Node]:
         """Draw a verb and an object that fits it."""
-        verb, things = self.pick(pool or (self.topic["deeds"] if self.coin(0.7) else COMMON_DEEDS))
+        usual = company or self.coin(0.7)
+        pool = LISTS["company deeds"] if company else self.topic["deeds"]
+        verb, things = self.pick(pool if usual else LISTS["common deeds"])
         return verb, self.nominal(self.pick(things), room, det)
 
     def subordinate(self, tense: str) -> Dep:
-        mark = _dep("mark", self.word(WORDS["subordinators"]), "SCONJ")
+        mark = _dep(self.word("subordinators"), "SCONJ")
         tense = "past" if tense.startswith("past") else "present"
         return "advcl", _build(self.clause(0, tense=tense), (mark,))
 
     def adjuncts(self, tense: str, room: int, still: bool) -> Deps:
         x, y, rest = self.draw(), self.draw(), NONE
         if x < 0.35 and not still:
-            how = _dep("advmod", self.word(WORDS["how"]), "ADV")
+            how = _dep(self.word("how"), "ADV")
             rest = (self.place() if x > 0.1 else how,)
         if y < 0.22:
             era = "will" if "will" in tense else "past" if tense[:4] == "past" else "present"
@@ -315,33 +292,33 @@ class _Writer:
 
     def clause(self, room: int = 1, given: Node | None = None, tense: str = "") -> Clause:
         """Draw a clause, or what a given subject does; with clauses inside it if there is room."""
-        kind = self.word("deed be go that to act" if room else "deed be go act")
-        tense = tense or self.word(WORDS["tenses"])
+        kind = self.word("clauses" if room else "simple clauses")
+        tense = tense or self.word("tenses")
         self.past = tense.startswith("past")
         verb, actors = self.pick(self.topic["acts"])
         thing, rest = None, NONE
         actor = self.noun(self.pick(actors), room) if kind == "act" and actors else None
-        subject = given or actor or self.who(room)
+        subject = given or actor or self.nominal(self.word("subjects"), room)
         self.owner = subject.agr
         company = subject.ner.endswith("ORG")
         if kind == "deed" or (company and kind not in ("that", "to")):
-            kind, (verb, thing) = "deed", self.deed(room, "", COMPANY_DEEDS if company else None)
+            kind, (verb, thing) = "deed", self.deed(room, "", company)
         elif kind == "be":
-            very = _dep("advmod", self.word("very too so rather"), "ADV")
+            very = _dep(self.word("degree"), "ADV")
             left = (very,) if self.coin(0.2) else NONE
-            verb, thing = kind, Node(self.pick(QUALITIES), "ADJ", left)
+            verb, thing = kind, Node(self.word("people's qualities"), "ADJ", left)
             if self.coin(0.4):
                 single = self.coin() and subject.agr not in ("we", "they")
                 thing = self.nominal("PEOPLE", 0, "a") if single else self.place()[1]
         elif kind == "go":
-            verb, goal = self.word("go walk come travel run return fly"), self.place()[1]
+            verb, goal = self.word("motion"), self.place()[1]
             rest = (("obl", _case("to", goal._replace(left=goal.left[1:]))),)
         elif kind == "that":
-            verb, tense = self.word(f"{THINK} {KNOW}"), "past" if self.past else "present"
-            said = self.clause(0, tense=self.word("past past/have") if self.past else "")
+            verb, tense = self.word(kind), "past" if self.past else "present"
+            said = self.clause(0, tense=self.word("past tenses") if self.past else "")
             rest = (("ccomp", _build(said, (THAT,) if self.coin(0.7) else ())),)
         elif kind == "to":
-            verb = self.word(f"{WANT} {MANAGE} {FAIL}")
+            verb = self.word(kind)
             rest = (("xcomp", _build(self.clause(0, subject, "to"), silent=True)),)
         tense = tense.removesuffix("/be") if verb in WORDS["stative"] else tense
         rest += self.adjuncts(tense, room, kind in ("be", "that"))
@@ -354,21 +331,21 @@ class _Writer:
     def utterance(self) -> Sentence:
         x, mark = self.draw(), "." if self.coin(0.95) else "!"
         if x < 0.09:
-            how = (_dep("advmod", self.word("when where why how"), "ADV"),) if x < 0.04 else ()
+            how = (_dep(self.word("questions"), "ADV"),) if x < 0.04 else ()
             return _linearise(_build(self.clause(0)._replace(rest=()), how, ask=True), "?")
         if x < 0.12:
             return _linearise(_build(self.clause(0, Node("who", "PRON"))), "?")
         if x < 0.16:
             command = self.clause(0, Node("you", "PRON", agr="you"), "base")
-            please = (_dep("discourse", "please", "INTJ"),) if self.coin() else ()
-            return _linearise(_build(command, please, silent=True), self.word("! ."))
+            please = (_dep("please", "INTJ"),) if self.coin() else ()
+            return _linearise(_build(command, please, silent=True), self.word("command marks"))
         clause = self.clause()
         root = _build(clause)
         if x < 0.29:
             role, front = self.subordinate(clause.tense) if x < 0.22 else self.place()
             root = root.extend(((role, front.extend((), (COMMA,))),))
         elif x < 0.38:
-            link = _dep("cc", self.word("and but so or"), "CCONJ")
+            link = _dep(self.word("coordinators"), "CCONJ")
             root = _joined(root, _build(self.clause(0, tense=clause.tense)), COMMA, link)
         elif x < 0.45 and not clause.passive:
             second = self.clause(0, clause.subject, clause.tense)
@@ -383,7 +360,7 @@ class _Writer:
         who = thing
         while who.word == thing.word:
             who = self.nominal("PEOPLE", -1, "the") if self.coin(common) else self.name("PER")
-        tense = self.word("past present past/have present/have present/will past/be")
+        tense = self.word("tenses of facts")
         rest = (self.place(),) if self.coin() else ()
         return Clause(who, verb, thing, tense, self.coin(), False, rest)
 
@@ -394,12 +371,12 @@ class _Writer:
         """Say more and less of one event. More entails less; negated, less entails more."""
         fact, downward = self.fact(1.0), False
         if self.coin():
-            how = _dep("advmod", self.word(WORDS["how"]), "ADV")
+            how = _dep(self.word("how"), "ADV")
             extra = self.pick((self.place(), how, self.pick(TIMES["past"])))
             less, downward = fact._replace(rest=(), tense="past"), fact.negated
             more = less._replace(rest=(extra,))
         else:
-            who = fact.subject or self.who()
+            who = fact.subject or self.nominal(self.word("subjects"))
             general = who._replace(word="people" if who.agr == "they" else "person")
             known = who.extend((), (self.relative(self.topic["people"][0], who.agr),))
             kinds = (who, known) if self.coin() else (general, who)
@@ -417,27 +394,28 @@ class _Writer:
         """Let a verb say that its complement is true, that it is false, or neither."""
         fact = self.fact()._replace(tense="past")
         if self.coin(0.3):
-            verb, rest = THINK if label == "neutral" else KNOW, (("ccomp", _build(fact, (THAT,))),)
-            premise = Clause(self.name("PER"), self.word(verb), rest=rest)
+            said = (("ccomp", _build(fact, (THAT,))),)
+            verb = "nonfactive" if label == "neutral" else "factive"
+            premise = Clause(self.name("PER"), self.word(verb), rest=said)
         else:
             todo = _build(fact._replace(tense="to", negated=False), silent=True)
             premise = Clause(fact.subject, "", negated=self.coin(), rest=(("xcomp", todo),))
-            verb = MANAGE if fact.negated == premise.negated else FAIL
-            premise = premise._replace(verb=self.word(WANT if label == "neutral" else verb))
+            verb = "implicative" if fact.negated == premise.negated else "negative implicative"
+            verb = self.word("volitional" if label == "neutral" else verb)
+            premise = premise._replace(verb=verb)
         flip = self.coin() if label == "neutral" else label == "contradiction"
         return premise, fact._replace(negated=fact.negated != flip)
 
+    def inference(self) -> Pair:
+        label = self.pick(("entailment", "neutral", "contradiction"))
+        clauses = self.modified(label) if self.coin() else self.believed(label)
+        # Active and passive mean the same, so that each clause may have either voice.
+        voiced = (c._replace(passive=bool(c.object) and self.coin(0.3)) for c in clauses)
+        premise, hypothesis = (_linearise(_build(side)) for side in voiced)
+        return Pair(premise, hypothesis, label)
 
-def _make_pair(writer: _Writer) -> Pair:
-    label = writer.pick(("entailment", "neutral", "contradiction"))
-    clauses = writer.modified(label) if writer.coin() else writer.believed(label)
-    # Active and passive mean the same, so that each clause may have either voice.
-    voiced = (c._replace(passive=bool(c.object) and writer.coin(0.3)) for c in clauses)
-    premise, hypothesis = (_linearise(_build(side)) for side in voiced)
-    return Pair(premise, hypothesis, label)
 
-
-def _stream(make: Callable[[_Writer], T], kind: str, start: int) -> Iterator[T]:
+def _stream(make: Callable[[_Writer], T], kind: str, start: int = 0) -> Iterator[T]:
     # A generator that is seeded again gives the numbers of a new one, in half the time.
     rng = random.Random()
     for index in itertools.count(start):
@@ -446,22 +424,22 @@ def _stream(make: Callable[[_Writer], T], kind: str, start: int) -> Iterator[T]:
 
 
 def sentence(index: int, *, split: str = "train", seed: int = 0) -> Sentence:
-    """Return sentence `index` of a split: the same on every machine, whatever was drawn before."""
+    """Sentence `index` of a split: the same on every machine, whatever was drawn before."""
     return next(_stream(_Writer.utterance, f"{seed}/{split}/sentence", index))
 
 
 def sentences(
     count: int | None = None, *, split: str = "train", seed: int = 0
 ) -> Iterator[Sentence]:
-    """Yield the first `count` sentences of a split, or without end if `count` is None."""
-    return itertools.islice(_stream(_Writer.utterance, f"{seed}/{split}/sentence", 0), count)
+    """The first `count` sentences of a split, or without end if `count` is None."""
+    return itertools.islice(_stream(_Writer.utterance, f"{seed}/{split}/sentence"), count)
 
 
 def pair(index: int, *, split: str = "train", seed: int = 0) -> Pair:
-    """Return premise-hypothesis pair `index` of a split; its label is drawn uniformly."""
-    return next(_stream(_make_pair, f"{seed}/{split}/pair", index))
+    """Premise-hypothesis pair `index` of a split; its label is drawn uniformly."""
+    return next(_stream(_Writer.inference, f"{seed}/{split}/pair", index))
 
 
 def pairs(count: int | None = None, *, split: str = "train", seed: int = 0) -> Iterator[Pair]:
-    """Yield the first `count` pairs of a split, or without end if `count` is None."""
-    return itertools.islice(_stream(_make_pair, f"{seed}/{split}/pair", 0), count)
+    """The first `count` pairs of a split, or without end if `count` is None."""
+    return itertools.islice(_stream(_Writer.inference, f"{seed}/{split}/pair"), count)

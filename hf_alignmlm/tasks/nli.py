@@ -1,9 +1,8 @@
 """Natural-language inference."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 from datasets import ClassLabel
@@ -15,6 +14,7 @@ from hf_alignmlm.tasks.base import (
     TEXT,
     Encoded,
     InputForm,
+    Pieces,
     Raw,
     Row,
     Split,
@@ -76,7 +76,7 @@ class Nli(Task):
         return list(NLI_LABELS)
 
     def inputs(
-        self, pieces: list[list[list[int]]], labels: list[int], form: InputForm
+        self, pieces: Pieces, labels: list[int], form: InputForm
     ) -> tuple[list[dict[str, Any]], int]:
         """A pair that is too long loses the last words of its longer sentence, one by one."""
         cls, sep = form.tokenizer.cls_token_id, form.tokenizer.sep_token_id
@@ -85,13 +85,12 @@ class Nli(Task):
         while sum(map(len, first + second)) > form.max_seq_length - 3:
             max(first, second, key=lambda sentence: sum(map(len, sentence))).pop()
             truncated += 1
-        start, end = ([i for word in sentence for i in word] for sentence in (first, second))
-        types = [0] * (len(start) + 2) + [1] * (len(end) + 1)
-        ids = [cls, *start, sep, *end, sep]
-        return [{"input_ids": ids, "token_type_ids": types, "labels": labels[0]}], truncated
+        start, end = [cls, *chain(*first), sep], [*chain(*second), sep]
+        types = [0] * len(start) + [1] * len(end)
+        feature = {"input_ids": start + end, "token_type_ids": types, "labels": labels[0]}
+        return [feature], truncated
 
     def decode(self, encoded: Encoded, guesses: Any, labels: Sequence[str]) -> list[list[str]]:
-        """One label a pair."""
         return [[labels[guess]] for guess in guesses]
 
     def score(self, predictions: Tags, references: Tags) -> dict[str, float]:
@@ -106,7 +105,6 @@ class Nli(Task):
         return super().baseline(test, test)
 
     def columns(self, row: Row) -> dict[str, Any]:
-        """Both texts, words apart by spaces, and the label's number."""
         premise, hypothesis = map(" ".join, row.words)
         label = NLI_LABELS.index(row.tags[0])
         return {"premise": premise, "hypothesis": hypothesis, "label": label}

@@ -1,7 +1,5 @@
 """Part-of-speech tagging."""
 
-from __future__ import annotations
-
 import statistics
 import warnings
 from collections import Counter
@@ -25,24 +23,18 @@ class Pos(TaggingTask):
         """Accuracy and macro-F1 over words; seqeval's F1 on bare tags, as ALIGN-MLM scored it."""
         from seqeval.metrics import f1_score
 
-        pairs = Counter(
-            pair
-            for reference, prediction in zip(references, predictions, strict=True)
-            for pair in zip(reference, prediction, strict=True)
-        )
-        gold: Counter[str] = Counter()
-        guessed: Counter[str] = Counter()
-        for (reference, prediction), count in pairs.items():
-            gold[reference] += count
-            guessed[prediction] += count
-        f1 = [200 * pairs[tag, tag] / (gold[tag] + guessed[tag]) for tag in gold]
-        right = sum(count for (a, b), count in pairs.items() if a == b)
+        gold = Counter(tag for row in references for tag in row)
+        guessed = Counter(tag for row in predictions for tag in row)
+        right: Counter[str] = Counter()
+        for rows in zip(references, predictions, strict=True):
+            right.update(tag for tag, guess in zip(*rows, strict=True) if tag == guess)
+        f1 = [200 * right[tag] / (gold[tag] + guessed[tag]) for tag in gold]
         with warnings.catch_warnings():
             # seqeval warns of each tag that it is no entity's.
             warnings.simplefilter("ignore")
             paper = f1_score(references, predictions, zero_division=0)
         return {
-            "accuracy": 100 * right / pairs.total(),
+            "accuracy": 100 * right.total() / gold.total(),
             "macro_f1": statistics.fmean(f1),
             "seqeval_on_pos_f1": 100 * float(paper),
         }

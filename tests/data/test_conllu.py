@@ -24,7 +24,9 @@ def sentences(tmp_path, text, **options):
     return list(read_conllu(path, **options))
 
 
-@pytest.mark.parametrize("text", [ROWS, "\n\n" + ROWS + "\n", ROWS.replace("\n", "\r\n")])
+@pytest.mark.parametrize(
+    "text", [ROWS, "\ufeff" + ROWS, "\n\n" + ROWS + "\n", ROWS.replace("\n", "\r\n")]
+)
 def test_comments_ranges_and_empty_nodes_are_no_words(tmp_path, text):
     (sentence,) = sentences(tmp_path, text)
     assert sentence.words == ("De", "le", "New chat")
@@ -40,9 +42,9 @@ def test_without_trees_tags_and_heads_may_be_missing(tmp_path):
 BAD = {
     "cycle": (ROWS.replace("0\troot", "1\troot"), ".*a cycle"),
     "beyond": (ROWS.replace("3\tdet", "8\tdet"), "word 2 has head 8, not one of 0 to 3"),
-    "negative": (ROWS.replace("3\tdet", "-1\tdet"), "the head '-1' is not the number of a word"),
+    "negative": (ROWS.replace("3\tdet", "-1\tdet"), "word 2 has head '-1', not one of 0 to 3"),
     "partial": (ROWS.replace("3\tdet", "_\tdet"), "word 2 has head None, not one of 0 to 3"),
-    "text": (ROWS.replace("3\tdet", "x\tdet"), "the head 'x' is not the number of a word"),
+    "text": (ROWS.replace("3\tdet", "x\tdet"), "word 2 has head 'x', not one of 0 to 3"),
     "short": (ROWS.replace("\tdet\t_\t_", ""), "a row has fewer than 8 columns"),
     "order": (ROWS.replace("2\tle", "5\tle"), "words are not numbered 1, 2, 3, …"),
 }
@@ -64,6 +66,7 @@ def test_a_wrong_sentence_is_named(tmp_path, name, trees):
         ("New\tPROPN\n\n", "not CoNLL-U after sentence 0"),
         ("# only = comments\n\n", r"sentence 1 \(no id\): no words"),
         ("", "no sentences"),
+        ("1\ta\0\t_\tX\t_\t_\t0\troot\t_\t_", r"a\.conllu, line 1, is not UTF-8 text"),
     ],
 )
 def test_what_is_no_treebank_is_an_error(tmp_path, text, reason):
@@ -91,6 +94,8 @@ def test_rows_have_trees_by_either_name(tmp_path, names, ending):
     assert vars(row_tree({f"premise_{name}": values for name, values in row.items()}, "premise_"))
     assert row_tree(row, "premise_") is None
     assert row_tree({**row, names[0]: [2, None]}) is None
+    assert row_tree({**row, names[0]: None}) is None
+    assert row_tree({**row, names[0]: 2}).heads == 2  # an error where a language needs it
     with pytest.raises(ValueError, match=f"has trees already, in its column {names[0]}"):
         parse_file(path, "any", tmp_path / "out.parquet")
 

@@ -1,7 +1,5 @@
 """What a fine-tuning run is asked for: its options, checked before any work."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from hf_alignmlm.arguments import option, parse, peek
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
 from hf_alignmlm.runs import RESULTS_FILE, check_output_dir
 from hf_alignmlm.sizes import SIZES, size_of
-from hf_alignmlm.tasks.base import TASKS, Encoded, Row, Task
+from hf_alignmlm.tasks.base import TASKS, Encoded, Task
 from hf_alignmlm.trainer import CommandArguments
 
 
@@ -58,8 +56,8 @@ class FineTuningArguments(CommandArguments):
 class Run:
     """What is asked for, and what has been made of it so far.
 
-    `rows` and `encoded` are by language (`original`, `derived`) and split; `embedding_rows` is the
-    size of a vocabulary that is doubled here.
+    `label_ids` are the ids of the labels, in order; `encoded` is by language (`original`,
+    `derived`) and split; `doubled` says that the vocabulary is doubled here.
     """
 
     task: Task
@@ -67,24 +65,13 @@ class Run:
     args: FineTuningArguments
     arguments: dict[str, Any]
     config: Any
-    push: bool
     language: SyntheticLanguage
+    folder: Path
     tokenizer: Any = None
-    embedding_rows: int | None = None
-    labels: list[str] = field(default_factory=list)
-    rows: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
+    doubled: bool = False
+    label_ids: dict[str, int] = field(default_factory=dict)
     encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def label_ids(self) -> dict[str, int]:
-        """The id of each label."""
-        return {label: i for i, label in enumerate(self.labels)}
-
-    @property
-    def folder(self) -> Path:
-        """Where the run writes."""
-        return Path(str(self.args.output_dir))
 
 
 def check(argv: Sequence[str] | None, command: str) -> Run | None:
@@ -105,12 +92,11 @@ def check(argv: Sequence[str] | None, command: str) -> Run | None:
     if task is None:
         known = ", ".join(tasks)
         raise ValueError(f"unknown task_name {options.task_name!r}: known are {known}")
-    # The library would push under a card of its own.
-    push, args.push_to_hub = args.push_to_hub, False
-    if check_output_dir(args.output_dir, arguments, overwrite=args.overwrite_output_dir):
-        print(f"{args.output_dir} holds this run, finished: see {RESULTS_FILE} in it")
+    folder = Path(args.output_dir)
+    if check_output_dir(folder, arguments, overwrite=args.overwrite_output_dir):
+        print(f"{folder} holds this run, finished: see {RESULTS_FILE} in it")
         return None
-    return Run(task, options, args, arguments, config, push, load_language(options))
+    return Run(task, options, args, arguments, config, load_language(options), folder)
 
 
 def load_language(options: TaskArguments) -> SyntheticLanguage:
