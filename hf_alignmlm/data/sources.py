@@ -59,7 +59,8 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
     check = rows.as_words if words else rows.as_text
     if isinstance(corpus, IterableDataset):
         check_row = partial(_checked_row, used=used, check=check, source=source)
-        return corpus.map(check_row, with_indices=True, remove_columns=names, features=types)
+        stream = corpus.map(check_row, with_indices=True, remove_columns=names, features=types)
+        return stream.select_columns(list(types))
     column = corpus.data.column(known[0])
     # Mostly its type tells that a column has nothing else.
     texts_only = column.type in (pa.string(), pa.large_string())
