@@ -9,9 +9,12 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 COMPRESSIONS: dict[str, Any] = {".gz": gzip, ".gzip": gzip, ".bz2": bz2, ".xz": lzma}
 NOT_SUPPORTED = (".zst", ".lz4", ".br", ".zip", ".7z", ".rar", ".tar", ".tgz")
@@ -85,3 +88,28 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error})") from None
+
+
+@contextmanager
+def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other commands out of a file or folder; `ValueError` where one is at work in it.
+
+    The lock is a hidden file beside it, removed at the end. A killed command leaves the file, but
+    not the lock.
+    """
+    path = Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(
+            f"{path} is in use by another command: wait for it, or name another output"
+        ) from None
+    try:
+        yield
+    finally:
+        # While it is still locked: whoever has opened it meanwhile sees that it is gone, and
+        # makes another.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

@@ -166,7 +166,7 @@ def _merged(schema: pa.Schema, rows: list[Row], path: str, first: int) -> pa.Sch
         return pa.unify_schemas([schema, columns], promote_options="permissive")
     except (pa.ArrowException, ValueError, OverflowError) as error:
         if len(rows) == 1:
-            reason = f"a value of another type than in the rows before ({error})"
+            reason = f"a value of another type than the rest of its column ({error})"
             raise ValueError(f"{path}, row {first}: {reason}") from None
     half = len(rows) // 2
     schema = _merged(schema, rows[:half], path, first)

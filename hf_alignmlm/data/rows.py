@@ -7,6 +7,8 @@ from typing import Any
 import sentencex
 from datasets import Features, List, Value
 
+from hf_alignmlm.data.conllu import tree_columns
+
 TEXT_COLUMNS = ("text", "sentence", "original")
 WORD_COLUMNS = ("words", "tokens")
 TREE_COLUMNS = ("upos", "heads", "deprels")
@@ -46,9 +48,9 @@ def row_text(row: dict[str, Any]) -> str:
 
 def row_tree(row: dict[str, Any], prefix: str = "") -> Any:
     """The tree in a row's columns, their names behind `prefix`; None if one is missing or null."""
-    tree = {name: row.get(prefix + name) for name in TREE_COLUMNS}
+    tree = {column: row[name] for column, name in tree_columns(row, prefix).items()}
     complete = all(values is not None and None not in values for values in tree.values())
-    return SimpleNamespace(**tree) if complete else None
+    return SimpleNamespace(**tree) if tree and complete else None
 
 
 def sentences(
