@@ -91,23 +91,25 @@ def train_parser(options: argparse.Namespace) -> dict[str, Any]:
     files = (options.train_file, options.validation_file, scored_on)
     _, validation, scores = (list(read_conllu(path)) for path in files)
     gold = {"validation": validation, "scores": scores}
+    temporary = folder.with_name(f".{folder.name}.new")
     with exclusive(folder):
-        # What a killed run left goes with the first step of this one.
-        temporary = folder.with_name(f".{folder.name}.new")
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
         temporary.mkdir()
-        best = train_with_spacy(options, temporary)
-        parser = load_parser(str(best))
-        report: dict[str, Any] = {"scored_on": Path(scored_on).name}
-        report |= {name: score(parser.trees(s.words for s in of), of) for name, of in gold.items()}
-        report["cpu_minutes"] = round((time.process_time() - begun) / 60, 1)
-        report["arguments"] = vars(options)
-        report["versions"] = versions() | {"spacy": importlib.metadata.version("spacy")}
-        write_json(best / SCORES_FILE, report)
-        if folder.exists():
-            os.replace(folder, temporary / "replaced")
-        os.replace(best, folder)
-        shutil.rmtree(temporary)
+        try:
+            best = train_with_spacy(options, temporary)
+            parser = load_parser(str(best))
+            report: dict[str, Any] = {"scored_on": Path(scored_on).name}
+            for name, sentences in gold.items():
+                report[name] = score(parser.trees(s.words for s in sentences), sentences)
+            report["cpu_minutes"] = round((time.process_time() - begun) / 60, 1)
+            report["arguments"] = vars(options)
+            report["versions"] = versions() | {"spacy": importlib.metadata.version("spacy")}
+            write_json(best / SCORES_FILE, report)
+            if folder.exists():
+                os.replace(folder, temporary / "replaced")
+            os.replace(best, folder)
+        finally:
+            shutil.rmtree(temporary)
     return report
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import sentencex
 from datasets import Features, List, Value
 
+from hf_alignmlm.data.conllu import tree_columns
+
 TEXT_COLUMNS = ("text", "sentence", "original")
 WORD_COLUMNS = ("words", "tokens")
 TREE_COLUMNS = ("upos", "heads", "deprels")
@@ -46,9 +48,9 @@ def row_text(row: dict[str, Any]) -> str:
 
 def row_tree(row: dict[str, Any], prefix: str = "") -> Any:
     """The tree in a row's columns, their names behind `prefix`; None if one is missing or null."""
-    tree = {name: row.get(prefix + name) for name in TREE_COLUMNS}
-    complete = all(values is not None and None not in values for values in tree.values())
-    return SimpleNamespace(**tree) if complete else None
+    tree = {column: row[name] for column, name in tree_columns(row, prefix).items()}
+    lists = [v if isinstance(v, list | tuple) else [v] for v in tree.values()]
+    return SimpleNamespace(**tree) if tree and not any(None in v for v in lists) else None
 
 
 def sentences(

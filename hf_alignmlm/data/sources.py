@@ -11,12 +11,14 @@ from datasets import Features, IterableDataset, Value
 from transformers.utils import logging
 
 from hf_alignmlm.data import rows
+from hf_alignmlm.data.conllu import tree_columns
 from hf_alignmlm.data.formats import Corpus, corpus_of, errors_that_name, read_file
 from hf_alignmlm.data.formats import check_file as check_file
 from hf_alignmlm.data.formats import code_digest as code_digest
 from hf_alignmlm.data.formats import column_rows as column_rows
 from hf_alignmlm.data.formats import file_format as file_format
-from hf_alignmlm.data.rows import TEXT_COLUMNS, TREE_COLUMNS, TREES, WORD_COLUMNS, row_text
+from hf_alignmlm.data.rows import TEXT_COLUMNS, TREES, WORD_COLUMNS, row_text
+from hf_alignmlm.data.rows import TREE_COLUMNS as TREE_COLUMNS
 from hf_alignmlm.data.rows import row_tree as row_tree
 from hf_alignmlm.data.rows import sentences as sentences
 
@@ -52,9 +54,7 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
             f"{' or '.join(TEXT_COLUMNS)}, or that of lists of words {' or '.join(WORD_COLUMNS)}"
         )
     words = known[0] in WORD_COLUMNS
-    used = {"words" if words else "text": known[0]}
-    if words and set(TREE_COLUMNS) <= set(names):
-        used |= {name: name for name in TREE_COLUMNS}
+    used = {"words" if words else "text": known[0]} | (tree_columns(names) if words else {})
     types = Features({name: TREES.get(name, Value("string")) for name in used})
     check = rows.as_words if words else rows.as_text
     if isinstance(corpus, IterableDataset):

@@ -31,8 +31,9 @@ from tqdm import tqdm
 
 from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.data import sources
+from hf_alignmlm.data.conllu import TREE_ALIASES
 from hf_alignmlm.data.parsers import digest_files, load_parser
-from hf_alignmlm.data.rows import as_words
+from hf_alignmlm.data.rows import as_text, as_words
 from hf_alignmlm.data.sources import TREE_COLUMNS, TREES
 from hf_alignmlm.files import exclusive
 from hf_alignmlm.languages.word_order import Sentence, is_projective
@@ -56,12 +57,8 @@ def _columns(path: str, features: Features) -> dict[str, dict[str, str]]:
         prefix = f"{name}_" if name in PAIR else ""
         columns[name] = {"words": "words" if name in sources.TEXT_COLUMNS else name}
         columns[name] |= {column: prefix + column for column in TREE_COLUMNS}
-        if f"{prefix}heads" in features:
-            raise ValueError(f"{path} has trees already, in its column {prefix}heads")
-        for given in {name, f"{prefix}upos"} & set(features):
-            kind = getattr(features[given], "feature", features[given])
-            if getattr(kind, "dtype", "") not in ("string", "large_string", "null"):
-                raise ValueError(f"{path}: the column {given} does not hold words")
+        if trees := {f"{prefix}heads", prefix + TREE_ALIASES["heads"]} & set(features):
+            raise ValueError(f"{path} has trees already, in its column {trees.pop()}")
     if not columns:
         raise ValueError(
             f"{path} has the columns {', '.join(features)}: name the text's column "
@@ -126,7 +123,7 @@ class _Task:
                 sentence = _join(islice(trees, len(cell)))
                 new |= {output: getattr(sentence, column) for column, output in outputs.items()}
                 tags = row.get(outputs["upos"])
-                if tags and not isinstance(row[name], str) and not {None, "_"} & {*tags}:
+                if tags and isinstance(row[name], list) and "_" not in tags:
                     new[outputs["upos"]] = tags
                 counts["sentences"] += 1
                 counts["words"] += len(sentence.words)
@@ -138,15 +135,17 @@ class _Task:
         return counts
 
     def check(self) -> None:
-        """Raise ValueError for the first row whose words and tags do not fit."""
+        """Raise ValueError for the first row that is neither text nor words with tags or none."""
         for number, row in enumerate(self.rows.with_format(None), 1):
             for name, outputs in self.columns.items():
-                if isinstance(row[name], list):
-                    where = f"{self.arguments[0]}, row {number}"
-                    words = as_words(row[name], where) or []
-                    tags = row.get(outputs["upos"]) or words
-                    if len(tags) != len(words):
-                        raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
+                where = f"{self.arguments[0]}, row {number}"
+                if not isinstance(row[name], list):
+                    as_text(row[name], where)
+                    continue
+                words = as_words(row[name], where) or []
+                tags = as_words(row.get(outputs["upos"]) or words, where) or []
+                if len(tags) != len(words):
+                    raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
 
     def split(self, values: list[Any]) -> list[list[list[str]]]:
         """The words of each sentence of each value, which is a text or the words of a sentence."""
@@ -172,7 +171,7 @@ def _in_process(path: str, parser: str, part: Path) -> Counter[str]:
 
 def _follow_parent() -> None:
     """End this process with its parent, so that a killed run leaves no process behind."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback
     parent: Any = parent_process()
     Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
@@ -224,13 +223,15 @@ def _join_parts(task: _Task, files: list[Path], parts: Path, output: Path) -> Co
     counts: Counter[str] = Counter()
     for one in about:
         counts.update(one["counts"])
-    same = all(one["made_from"] == task.made_from for one in about)
-    if not same or digest_files([path]) != task.made_from["input"]:
+    problem = "" if counts["sentences"] else "has no sentence"
+    now = {**task.made_from, "input": digest_files([path])}
+    if any(
+        made_from != task.made_from for made_from in (now, *(one["made_from"] for one in about))
+    ):
+        problem = "or the parser has changed meanwhile: give the command again"
+    if problem:
         shutil.rmtree(parts)
-        raise ValueError(f"{path} or the parser has changed meanwhile: give the command again")
-    if not counts["sentences"]:
-        shutil.rmtree(parts)
-        raise ValueError(f"{path} has no sentence")
+        raise ValueError(f"{path} {problem}")
     with pq.ParquetWriter(parts / "whole", task.schema(counts)) as writer:
         for file in files:
             writer.write_table(pq.read_table(file))
@@ -255,7 +256,6 @@ def parse_file(
     if num_proc < 1:
         raise ValueError(f"--preprocessing_num_workers {num_proc}: give 1 or more")
     task = _Task(str(path), parser)
-    task.check()
     with exclusive(output):
         if parts.exists() and not all(map(PART.fullmatch, os.listdir(parts))):
             raise ValueError(f"{parts} is in the way: remove it, for it holds files of yours")
@@ -264,6 +264,7 @@ def parse_file(
             if output.exists():
                 shutil.rmtree(parts, ignore_errors=True)
                 return _about(output)["counts"]
+        task.check()
         parts.mkdir(exist_ok=True)
         starts = range(0, len(task.rows), ROWS_PER_PART)
         files = [parts / f"{start:012}.parquet" for start in starts]

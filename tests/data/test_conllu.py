@@ -1,8 +1,11 @@
 """CoNLL-U: what is read, what is skipped, and errors that name file and sentence."""
 
 import pytest
+from datasets import Dataset
 
-from hf_alignmlm.data.conllu import is_conllu, read_conllu, tree_renames
+from hf_alignmlm.data.conllu import read_conllu, tree_columns
+from hf_alignmlm.data.sources import read_corpus, row_tree
+from hf_alignmlm.data.trees import parse_file
 
 ROWS = (
     "# sent_id = s7\n# text = Du chat !\n"
@@ -21,7 +24,9 @@ def sentences(tmp_path, text, **options):
     return list(read_conllu(path, **options))
 
 
-@pytest.mark.parametrize("text", [ROWS, "\n\n" + ROWS + "\n", ROWS.replace("\n", "\r\n")])
+@pytest.mark.parametrize(
+    "text", [ROWS, "\ufeff" + ROWS, "\n\n" + ROWS + "\n", ROWS.replace("\n", "\r\n")]
+)
 def test_comments_ranges_and_empty_nodes_are_no_words(tmp_path, text):
     (sentence,) = sentences(tmp_path, text)
     assert sentence.words == ("De", "le", "New chat")
@@ -30,14 +35,16 @@ def test_comments_ranges_and_empty_nodes_are_no_words(tmp_path, text):
 
 
 def test_without_trees_tags_and_heads_may_be_missing(tmp_path):
-    assert [s.heads for s in sentences(tmp_path, ROWS + BLANK, trees=False)] == [(3, 3, 0), (None,)]
+    found = sentences(tmp_path, ROWS + "# newdoc\n\n" + BLANK, trees=False)
+    assert [s.heads for s in found] == [(3, 3, 0), (), (None,)]
 
 
 BAD = {
-    "cycle": (ROWS.replace("0\troot", "1\troot"), "a cycle, or no root"),
+    "cycle": (ROWS.replace("0\troot", "1\troot"), ".*a cycle"),
     "beyond": (ROWS.replace("3\tdet", "8\tdet"), "word 2 has head 8, not one of 0 to 3"),
-    "negative": (ROWS.replace("3\tdet", "-1\tdet"), "the head '-1' is not the number of a word"),
-    "text": (ROWS.replace("3\tdet", "x\tdet"), "the head 'x' is not the number of a word"),
+    "negative": (ROWS.replace("3\tdet", "-1\tdet"), "word 2 has head '-1', not one of 0 to 3"),
+    "partial": (ROWS.replace("3\tdet", "_\tdet"), "word 2 has head None, not one of 0 to 3"),
+    "text": (ROWS.replace("3\tdet", "x\tdet"), "word 2 has head 'x', not one of 0 to 3"),
     "short": (ROWS.replace("\tdet\t_\t_", ""), "a row has fewer than 8 columns"),
     "order": (ROWS.replace("2\tle", "5\tle"), "words are not numbered 1, 2, 3, …"),
 }
@@ -59,6 +66,7 @@ def test_a_wrong_sentence_is_named(tmp_path, name, trees):
         ("New\tPROPN\n\n", "not CoNLL-U after sentence 0"),
         ("# only = comments\n\n", r"sentence 1 \(no id\): no words"),
         ("", "no sentences"),
+        ("1\ta\0\t_\tX\t_\t_\t0\troot\t_\t_", r"a\.conllu, line 1, is not UTF-8 text"),
     ],
 )
 def test_what_is_no_treebank_is_an_error(tmp_path, text, reason):
@@ -66,14 +74,33 @@ def test_what_is_no_treebank_is_an_error(tmp_path, text, reason):
         sentences(tmp_path, text)
 
 
-def test_rows_of_conllu_are_told_from_columns_of_words_and_tags():
-    rows = [line for line in ROWS.splitlines() if line and line[0] != "#"]
-    assert all(is_conllu(row + "\n") for row in rows)
-    others = ["New\tPROPN", "1\tCD", "EU NNP B-NP B-ORG", "", "# a", "x" + rows[0], rows[0] + "\t_"]
-    assert not any(map(is_conllu, others))
+# Trees in rows of other files
 
 
-def test_columns_of_trees_by_other_names():
-    assert tree_renames(["words", "head", "deprel"]) == {"head": "heads", "deprel": "deprels"}
-    assert tree_renames(["premise_head"]) == {"premise_head": "premise_heads"}
-    assert tree_renames(["head", "heads", "upos"]) == {}
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize("names", [("heads", "deprels"), ("head", "deprel")])
+def test_rows_have_trees_by_either_name(tmp_path, names, ending):
+    row = {"tokens": ["a", "b"], "upos": ["DET", "NOUN"], "x": 1}
+    row |= dict(zip(names, ([2, 0], ["det", "root"]), strict=True))
+    path = str(tmp_path / f"a.{ending}")
+    if ending == "jsonl":
+        Dataset.from_list([row]).to_json(path)
+    else:
+        Dataset.from_list([row]).to_parquet(path)
+    (read,) = read_corpus([path])
+    tree = {"upos": ["DET", "NOUN"], "heads": [2, 0], "deprels": ["det", "root"]}
+    assert read == {"words": ["a", "b"], **tree}
+    assert vars(row_tree(row)) == tree
+    assert vars(row_tree({f"premise_{name}": values for name, values in row.items()}, "premise_"))
+    assert row_tree(row, "premise_") is None
+    assert row_tree({**row, names[0]: [2, None]}) is None
+    assert row_tree({**row, names[0]: None}) is None
+    assert row_tree({**row, names[0]: 2}).heads == 2  # an error where a language needs it
+    with pytest.raises(ValueError, match=f"has trees already, in its column {names[0]}"):
+        parse_file(path, "any", tmp_path / "out.parquet")
+
+
+def test_the_name_that_is_ours_comes_first():
+    names = ["head", "heads", "deprel", "upos"]
+    assert tree_columns(names) == {"upos": "upos", "heads": "heads", "deprels": "deprel"}
+    assert tree_columns(names[:3]) == {}

@@ -213,7 +213,7 @@ BAD = {
         b'{"text": "a line of text"}\n' * 50_000 + b'{"text": "caf\xe9"}\n',
         "line 50001, is not UTF-8 text",
     ),
-    "late.conllu": (CONLLU.encode() * 8_000 + b"caf\xe9\n", ": not UTF-8 after sentence 1"),
+    "late.conllu": (CONLLU.encode() * 8_000 + b"caf\xe9\n", "line 72001, is not UTF-8 text"),
     "plain.txt.gz": (b"not compressed", "is a damaged gzip file"),
     "short.txt.gz": (gzip.compress(MANY)[:5000], "is a damaged gzip file"),
     "nearly.txt.gz": (gzip.compress(MANY)[:-9], "is a damaged gzip file"),

@@ -384,8 +384,14 @@ def test_half_files_of_any_kind_are_replaced(chain, tmp_path):
     [
         ("missing.txt", None, "no such file"),
         ("a.jsonl", {"body": "x"}, "has the columns body: name"),
-        ("a.jsonl", {"text": 3}, "the column text does not hold words"),
-        ("a.jsonl", {"words": ["x"], "upos": [3]}, "the column upos does not hold words"),
+        ("a.jsonl", {"text": 3}, "a.jsonl, row 1: 3 stands where a text belongs"),
+        ("a.jsonl", {"premise": {"en": "x"}, "hypothesis": "x"}, "row 1: {'en': 'x'} stands where"),
+        ("a.jsonl", {"words": [["x"]]}, "row 1: [['x']] stands where a list of words belongs"),
+        (
+            "a.jsonl",
+            {"words": ["x"], "upos": [3]},
+            "row 1: [3] stands where a list of words belongs",
+        ),
         ("a.jsonl", {"words": ["x"], "heads": [0]}, "has trees already"),
         ("a.jsonl", '{"text": ', "cannot be read as json"),
         ("a.jsonl", {"text": " "}, "has no sentence"),
