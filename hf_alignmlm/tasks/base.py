@@ -16,7 +16,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm.data.encoding import WordEncoder
-from hf_alignmlm.data.sources import read_file
+from hf_alignmlm.data.formats import errors_that_name, read_file
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.registry import registrar
@@ -239,10 +239,11 @@ def read_task(
             )
         hub = {split: (dataset_config_name, split) for split in SPLITS if split in splits}
         hub |= {name: (name, "test") for name in natural_languages}
-        sources = {
-            name: dataset_rows(load_dataset(dataset_name, config, split=split))
-            for name, (config, split) in hub.items()
-        }
+        with errors_that_name(dataset_name):
+            sources = {
+                name: dataset_rows(load_dataset(dataset_name, config, split=split))
+                for name, (config, split) in hub.items()
+            }
     elif files:
         if not {"train", "test"} <= files.keys():
             raise ValueError("a task needs a train file and a test file")

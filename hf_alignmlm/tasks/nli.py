@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 from datasets import ClassLabel
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.data.rows import as_text, as_words
-from hf_alignmlm.data.sources import TREE_COLUMNS, row_tree
+from hf_alignmlm.data.rows import TREE_COLUMNS, as_text, as_words, row_tree
 from hf_alignmlm.tasks.base import (
     EMBEDDED_ROWS,
     TEXT,

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from transformers import DataCollatorForTokenClassification
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.data.rows import as_words
-from hf_alignmlm.data.sources import TREE_COLUMNS, column_rows, file_format, row_tree
+from hf_alignmlm.data.formats import column_rows, file_format
+from hf_alignmlm.data.rows import TREE_COLUMNS, as_words, row_tree
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.tasks.base import (
     EMBEDDED_ROWS,

@@ -180,7 +180,7 @@ def test_classes_of_tags_have_names(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"heads": [2, 1]}, "in a cycle, or below one"),
+        ({"heads": None, "head": [2, 1]}, "in a cycle, or below one"),
         ({"heads": [2, 9]}, "head 9, not one of 0 to 2"),
         ({"heads": [-2, 0]}, "head -2"),
         ({"heads": [0]}, "differ in length"),
@@ -205,5 +205,8 @@ def test_a_dataset_without_a_validation_split_is_enough(tmp_path):
     assert list(data.rows) == ["train", "test"]
     with pytest.raises(ValueError, match="has the splits train: a task needs train and test"):
         read_task(TASKS["nli"], str.split, dataset_name=str(tmp_path / "half"))
+    (tmp_path / "whole" / "test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="whole cannot be read as rows"):
+        read_task(TASKS["nli"], str.split, dataset_name=str(tmp_path / "whole"))
     with pytest.raises(ValueError, match="files or a --dataset_name, not both"):
         read_task(TASKS["nli"], str.split, dataset_name="x", files={"test": "y"})
