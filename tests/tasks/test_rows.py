@@ -180,7 +180,7 @@ def test_classes_of_tags_have_names(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"heads": None, "head": [2, 1]}, "in a cycle, or below one"),
+        ({"heads": [2, 1]}, "in a cycle, or below one"),
         ({"heads": [2, 9]}, "head 9, not one of 0 to 2"),
         ({"heads": [-2, 0]}, "head -2"),
         ({"heads": [0]}, "differ in length"),
@@ -194,6 +194,14 @@ def test_a_tree_is_checked_where_the_language_needs_it(tmp_path, change, message
     assert TASKS["ner"].derive(row, SyntheticLanguage("inv"), 1)[0].words == [["wakes", "He"]]
     with pytest.raises(ValueError, match=rf"a\.jsonl, train row 3.*{message}"):
         TASKS["ner"].derive(row, SyntheticLanguage("syn-fr"), 1)
+
+
+def test_trees_may_have_the_names_of_a_hub_dataset(tmp_path):
+    tree = {"upos": TREE["upos"], "head": TREE["heads"], "deprel": TREE["deprels"]}
+    rows = [WORDS | {"ner_tags": ["O", "O"]} | names for names in (TREE, tree)]
+    read_rows = [read("ner", lines(tmp_path / "a.jsonl", [row])).rows["train"][0] for row in rows]
+    assert read_rows[0] == read_rows[1]
+    assert read_rows[0].trees[0].heads == [2, 0]
 
 
 def test_a_dataset_without_a_validation_split_is_enough(tmp_path):
