@@ -25,7 +25,7 @@ from hf_alignmlm.models.kernels import PLAIN_ATTENTION
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, embedding_matrix
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.objectives.collator import ObjectiveCollator
-from hf_alignmlm.runs import seal_checkpoint
+from hf_alignmlm.runs import begin_checkpoint, seal_checkpoint
 
 logger = logging.get_logger(__name__)
 
@@ -286,6 +286,8 @@ class AlignMLMTrainer(Trainer):
         parts = {name: self._mean(sums) for name, sums in self._sums[True].items()}
         counts = (self._globalstep_last_logged, self._total_loss_scalar)
         saved[_SINCE_LOG] = (*counts, self._mean(self._tr_loss), parts)
+        if self.args.should_save:
+            begin_checkpoint(checkpoint)
         try:
             super()._save_checkpoint(model, trial)
         finally:

@@ -12,7 +12,7 @@ from transformers import AutoModelForTokenClassification, BertConfig, BertForMas
 
 import run_tagging
 import run_xnli
-from hf_alignmlm.files import write_json
+from hf_alignmlm.files import exclusive, write_json
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.tasks import TASKS, finetuning
 from hf_alignmlm.tasks.finetuning import verbs
@@ -237,6 +237,13 @@ def test_a_damaged_file_of_the_checkpoint_is_named(checkpoint, tmp_path, capsys,
     argv = ["--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "run"), *FAST]
     assert name in refusal(capsys, [*argv, "--task_name", "pos"])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_second_command_in_the_same_folder_is_refused(checkpoint, tmp_path, capsys):
+    argv = ["--model_name_or_path", checkpoint, "--output_dir", str(tmp_path / "run"), *FAST]
+    with exclusive(tmp_path / "run"):
+        error = refusal(capsys, [*argv, "--task_name", "pos"])
+    assert "run is in use by another command" in error
 
 
 def test_a_natural_language_is_not_taken_for_a_derived_one(tokenizer, tmp_path, capsys):

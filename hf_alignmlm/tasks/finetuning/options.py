@@ -93,7 +93,7 @@ def check(argv: Sequence[str] | None, command: str) -> Run | None:
     language, folder = load_language(options), Path(args.output_dir)
     run = Run(task, options, args, arguments, config, language, folder, load_results(name))
     check_options(run, option_names(argv))
-    if check_output_dir(folder, arguments, overwrite=args.overwrite_output_dir):
+    if check_output_dir(folder, arguments, overwrite=args.overwrite_output_dir, keep=name):
         print(f"{folder} holds this run, finished: see {RESULTS_FILE} in it")
         return None
     return run

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers.utils import logging
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, load_tokenizer
-from hf_alignmlm.files import read_json, write_json
+from hf_alignmlm.files import exclusive, read_json, write_json
 from hf_alignmlm.models.modeling import load_whole
 from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir
 from hf_alignmlm.tasks.base import SPLITS, InputForm, TaskData, read_task
@@ -88,6 +89,8 @@ def encode(run: Run, data: TaskData, encoder: WordEncoder) -> None:
             "The test set has tags that training never shows; they count as wrong: %s",
             ", ".join(f"{tag} ({count})" for tag, count in unseen.items()),
         )
+    if run.args.eval_strategy != "no" and "validation" not in data.rows:
+        raise ValueError("--eval_strategy needs a validation set: give a --validation_file")
     inputs = run.encoded.values()
     run.results |= {
         "n_train": len(train),
@@ -220,23 +223,24 @@ def main(argv: Sequence[str] | None, command: str) -> TrainingArguments | None:
 
     `command` is `tag` or `nli`; it takes the tasks that name it.
     """
-    with one_line_errors():
-        run = check(argv, command)
-        if run is None:
-            return None
-        encoder = load_vocabulary(run)
-        encode(run, load_rows(run, encoder), encoder)
-        if run.args.eval_strategy != "no" and ("original", "validation") not in run.encoded:
-            raise ValueError("--eval_strategy needs a validation set: give a --validation_file")
-        new_model(run)  # a damaged checkpoint shows here
-        # The first write, after the last check.
-        claim_output_dir(run.folder, run.arguments, overwrite=run.args.overwrite_output_dir)
-        run.language.save_pretrained(run.folder)
-    start = time.perf_counter()
-    resumed = any(run.folder.glob("scores-*.json"))
-    results = summary(run, run_seeds(run))
-    results["train_runtime"] = time.perf_counter() - start
-    # Of the whole process; of a resumed run it means nothing.
-    results["cpu_minutes"] = None if resumed else time.process_time() / 60
-    write(run, results)
+    with ExitStack() as held:
+        with one_line_errors():
+            run = check(argv, command)
+            if run is None:
+                return None
+            encoder = load_vocabulary(run)
+            encode(run, load_rows(run, encoder), encoder)
+            new_model(run)  # a damaged checkpoint shows here
+            if run.args.process_index == 0:
+                # The first write, after the last check.
+                held.enter_context(exclusive(run.folder))
+                claim_output_dir(run.folder, run.arguments, overwrite=run.args.overwrite_output_dir)
+                run.language.save_pretrained(run.folder)
+        start = time.perf_counter()
+        resumed = any(run.folder.glob("scores-*.json"))
+        results = summary(run, run_seeds(run))
+        results["train_runtime"] = time.perf_counter() - start
+        # Of the whole process; of a resumed run it means nothing.
+        results["cpu_minutes"] = None if resumed else time.process_time() / 60
+        write(run, results)
     return run.args if run.args.push_to_hub and run.args.process_index == 0 else None
