@@ -266,6 +266,7 @@ class AlignMLMTrainer(Trainer):
         checkpoint = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save:
             begin_checkpoint(checkpoint)
+        self.accelerator.wait_for_everyone()
         try:
             super()._save_checkpoint(model, trial)
         finally:
