@@ -29,7 +29,7 @@ quickstart: .venv/.run ## Pre-train, fine-tune and compare two objectives on the
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/quickstart.sh runs/quickstart
 
 test: .venv/.test ## Run the tests, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/.test ## Run the tests that take minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow

@@ -5,8 +5,6 @@
 On made-up text by default. `--before` compares the losses with another version's checkout.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import tempfile
@@ -72,7 +70,7 @@ def summary() -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure the parts, write them, and print the table."""
-    parts = ["throughput", "memory", "rates", "first_step", "alignment", "finetuning"]
+    parts = ["throughput", "memory", "rates", "alignment"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train_file", type=Path, help="real text instead of a made-up one")
     parser.add_argument("--parts", nargs="+", choices=[*parts, "losses"], default=parts)

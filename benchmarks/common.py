@@ -1,9 +1,6 @@
 """What the measurements share: the machine, processes, text, and the trainers to be compared."""
 
-from __future__ import annotations
-
 import argparse
-import inspect
 import json
 import os
 import platform
@@ -12,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +76,13 @@ def apart(*words: Any, folder: Path = ROOT) -> Any:
 
 
 def command_line(*parts: Callable[..., Any]) -> None:
-    """Call one of these functions by its name, its parameters as options; print JSON."""
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(dest="part", required=True)
-    for part in parts:
-        command = commands.add_parser(part.__name__)
-        for name, parameter in inspect.signature(part, eval_str=True).parameters.items():
-            if parameter.annotation is bool:
-                command.add_argument(f"--{name}", action="store_true")
-            else:
-                default, kind = parameter.default, parameter.annotation
-                command.add_argument(
-                    f"--{name}", type=kind, default=default, required=default is parameter.empty
-                )
+    """Call one of these functions by its name, with the options that are given; print JSON."""
+    parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+    parser.add_argument("part", choices=[part.__name__ for part in parts])
+    for name, kind in (("text", Path), ("size", str), ("side", str), ("steps", int)):
+        parser.add_argument(f"--{name}", type=kind)
+    for flag in ("--fp32", "--moved"):
+        parser.add_argument(flag, action="store_true")
     options = vars(parser.parse_args())
     chosen = {part.__name__: part for part in parts}[options.pop("part")]
     # No progress bars and no warnings beside the figures.
@@ -211,7 +202,9 @@ class Side:
         else:
             self.trainer = build(run, build_model(run), train_set, evaluation)
             self.padding = run.results["padding_share"] / 100
-        self.places, self.timer = BATCH[size] * run.max_seq_length, StepTimer()
+        # Tokens of a batch that are no padding, on average.
+        self.tokens = BATCH[size] * run.max_seq_length * (1 - self.padding)
+        self.timer = StepTimer()
         self.trainer.add_callback(self.timer)
 
     def seconds(self) -> float:
@@ -219,11 +212,3 @@ class Side:
         self.timer.times.clear()
         self.trainer.train()
         return float(np.median(np.diff(self.timer.times)[1:]))
-
-    def tokens(self) -> float:
-        """Tokens of a batch that are no padding, on average."""
-        return self.places * (1 - self.padding)
-
-    def losses(self) -> Iterator[float]:
-        """What was logged at each step."""
-        return (line["loss"] for line in self.trainer.state.log_history if "loss" in line)

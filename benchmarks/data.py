@@ -1,12 +1,7 @@
-"""Text, scripts and metric: `python -m benchmarks.data PART --text TEXT …` prints JSON."""
+"""Text and metric: `python -m benchmarks.data PART --text TEXT …` prints JSON."""
 
-from __future__ import annotations
-
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +11,7 @@ import sentencex
 import torch
 from datasets import Dataset, disable_caching, load_from_disk
 
-from benchmarks.common import ON_CPU, ROOT, command_line, first_lines, peak_mib, tokenizer_folder
+from benchmarks.common import command_line, first_lines, peak_mib, tokenizer_folder
 from hf_alignmlm import SyntheticLanguage, alignment_scores
 from hf_alignmlm.data.encoding import tokenize_corpus
 from hf_alignmlm.data.packing import pack
@@ -87,61 +82,7 @@ def rates(text: Path, megabytes: float = 70, processes: int = CORES) -> dict[str
         "words_per_second_by_processes": ours,
         "packing_words_per_second": packing,
         "against_plain": ours[str(processes)] / plain,
-        "ten_million_words_seconds": {"plain": 1e7 / plain, "ours": 1e7 / ours[str(processes)]},
     }
-
-
-def script(name: str, *options: str, stop: str, **environment: str) -> tuple[float, str]:
-    """Seconds until one of our scripts prints a line with `stop` in it, and that line."""
-    command = [sys.executable, str(ROOT / name), *options, "--disable_tqdm", "true"]
-    command += ["--use_cpu", "--bf16"] if ON_CPU else ["--bf16"]
-    start = time.perf_counter()
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"} | environment,
-    ) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if stop in line:
-                seconds = time.perf_counter() - start
-                process.kill() if stop == "'loss'" else process.wait()
-                return seconds, line
-    raise RuntimeError(f"{name} {' '.join(options)} printed no {stop}")
-
-
-def first_step(text: Path) -> dict[str, float]:
-    """Seconds from the command to the end of the first step, and again with everything cached."""
-    with tempfile.TemporaryDirectory(dir=text.parent) as folder:
-        seconds, part = {}, Path(folder, "part.txt")
-        part.write_text("\n".join(first_lines(text, 30)))
-        for when in ("first", "cached"):
-            seconds[when], _ = script(
-                *("run_pretraining.py", "--train_file", str(part), "--eval_strategy", "no"),
-                *("--logging_steps", "1", "--preprocessing_num_workers", str(CORES)),
-                *("--output_dir", f"{folder}/{when}", "--save_strategy", "no"),
-                stop="'loss'",
-                HF_DATASETS_CACHE=f"{folder}/cache",
-            )
-    return seconds
-
-
-def finetuning(text: Path) -> dict[str, float]:
-    """Sentences per second of training of both fine-tuning scripts, on the embedded corpus."""
-    speeds = {}
-    with tempfile.TemporaryDirectory(dir=text.parent) as folder:
-        model = ("--max_steps", "2", "--output_dir", f"{folder}/model", "--eval_strategy", "no")
-        script("run_pretraining.py", *model, stop="perplexity")
-        for name, more in (("run_tagging.py", ("--task_name", "pos")), ("run_xnli.py", ())):
-            _, line = script(
-                *(name, *more, "--model_name_or_path", f"{folder}/model"),
-                *("--output_dir", f"{folder}/{name}", "--max_steps", "60", "--skip_supervised"),
-                stop="train_samples_per_second",
-            )
-            speeds[name] = float(json.loads(line.replace("'", '"'))["train_samples_per_second"])
-    return speeds
 
 
 def alignment(pairs: int = 40_000, dim: int = 512, repeats: int = 3) -> dict[str, float]:
@@ -166,4 +107,4 @@ def alignment(pairs: int = 40_000, dim: int = 512, repeats: int = 3) -> dict[str
 
 
 if __name__ == "__main__":
-    command_line(rates, first_step, finetuning, alignment)
+    command_line(rates, alignment)

@@ -1,7 +1,5 @@
 """Training beside stock: `python -m benchmarks.training PART --text TEXT …` prints JSON."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +21,7 @@ def throughput(text: Path, size: str = "mini", rounds: int = 3, steps: int = 6) 
     for _ in range(rounds):
         for name, side in sides.items():
             matrix.append(matmul_rate(DEVICE, torch.bfloat16))
-            rates[name].append(side.tokens() / side.seconds())
+            rates[name].append(side.tokens / side.seconds())
     flops = flops_per_token(sides["mlm"].trainer.model.config, SIZES[size].max_seq_length)
 
     def ratio(name: str, base: str) -> float:
@@ -64,7 +62,7 @@ def losses(
             for weight in side.trainer.model.parameters():
                 weight.mul_(1 + 1e-6 * torch.randn_like(weight))
     side.trainer.train()
-    return list(side.losses())
+    return [line["loss"] for line in side.trainer.state.log_history if "loss" in line]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Word alignment of two languages: embeddings and true pairs in, P@k, MRR and CSLS out."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import datasets
 import evaluate
@@ -57,21 +57,32 @@ def _cosines(left: Tensor, right: Tensor) -> Tensor:
         return left @ right.T
 
 
-@dataclass
 class _Ranking:
     """Ranks of translations, from the cosine matrix taken in blocks.
 
     Directions are 0, from original to derived, and 1, back; measures are 0, cosine, and 1, CSLS.
+    CSLS is used halved, and without the query's own hubness: neither changes a rank.
     """
 
-    units: tuple[Tensor, Tensor]  # rows of norm 1
-    pairs: Tensor
-    groups: list[Tensor]  # masks over the pairs
-    block_size: int
+    def __init__(self, units: tuple[Tensor, Tensor], pairs: Tensor, size: int, neighbours: int):
+        self.units, self.pairs, self.size = units, pairs, size
+        self.cosines = units[0].new_empty(len(pairs))
+        nearest = [
+            unit.new_full((len(unit), min(neighbours, len(other))), -math.inf)
+            for unit, other in (units, units[::-1])
+        ]
+        for spans, cosines, here, where in self.blocks():
+            self.cosines[here] = cosines[where]
+            for span, best, table in zip(spans, nearest, (cosines, cosines.T), strict=True):
+                k = best.shape[1]
+                new = table.topk(min(k, table.shape[1]), dim=1, sorted=False).values
+                best[span] = torch.cat((best[span], new), 1).topk(k, dim=1, sorted=False).values
+        # Half the mean cosine to the nearest neighbours.
+        self.hubness = [best.mean(1) / 2 for best in nearest]
 
     def blocks(self) -> Iterator[tuple[tuple[slice, slice], Tensor, Tensor, tuple[Tensor, Tensor]]]:
         """Yield the cosine matrix by blocks: spans, cosines, which pairs lie there, and where."""
-        size = self.block_size
+        size = self.size
         starts = [range(0, len(unit), size) for unit in self.units]
         block_of = self.pairs[:, 0] // size * len(starts[1]) + self.pairs[:, 1] // size
         counts = torch.bincount(block_of, minlength=len(starts[0]) * len(starts[1]))
@@ -81,32 +92,14 @@ class _Ranking:
             where = self.pairs[here, 0] - row, self.pairs[here, 1] - column
             yield spans, _cosines(self.units[0][spans[0]], self.units[1][spans[1]]), here, where
 
-    def measure(self, neighbours: int) -> None:
-        """Set the pairs' `cosines`, and `hubness`: half the mean cosine to nearest neighbours.
-
-        CSLS is used halved, and without the query's own hubness: neither changes a rank.
-        """
-        self.cosines = self.units[0].new_empty(len(self.pairs))
-        nearest = [
-            unit.new_full((len(unit), min(neighbours, len(other))), -math.inf)
-            for unit, other in (self.units, self.units[::-1])
-        ]
-        for spans, cosines, here, where in self.blocks():
-            self.cosines[here] = cosines[where]
-            for span, best, table in zip(spans, nearest, (cosines, cosines.T), strict=True):
-                k = best.shape[1]
-                new = table.topk(min(k, table.shape[1]), dim=1, sorted=False).values
-                best[span] = torch.cat((best[span], new), 1).topk(k, dim=1, sorted=False).values
-        self.hubness = [best.mean(1) / 2 for best in nearest]
-
-    def bars(self) -> list[Tensor]:
+    def bars(self, groups: list[Tensor]) -> list[Tensor]:
         """By direction, [measure, group, query]: the score that ranks before the translation.
 
         It is that of the query's best translation in the group, less the margin of a tie; infinite,
-        for no candidate to reach, where the query has none.
+        for no candidate to reach, where the query has none. `groups` are masks over the pairs.
         """
-        bars = [unit.new_full((2, len(self.groups), len(unit)), math.inf) for unit in self.units]
-        for way, (group, member) in product(range(2), enumerate(self.groups)):
+        bars = [unit.new_full((2, len(groups), len(unit)), math.inf) for unit in self.units]
+        for way, (group, member) in product(range(2), enumerate(groups)):
             queries, targets = self.pairs[member, way], self.pairs[member, 1 - way]
             cosines = self.cosines[member]
             scores = cosines, cosines - self.hubness[1 - way][targets]
@@ -114,37 +107,27 @@ class _Ranking:
                 bar.scatter_reduce_(0, queries, score - _TIE, "amax", include_self=False)
         return bars
 
-    def ranks(self) -> list[Tensor]:
+    def ranks(self, groups: list[Tensor]) -> list[Tensor]:
         """Ranks in the shape of `bars`: one more than the candidates that reach the bar.
 
         A query's own translations do not count. Where a query has none, its rank is infinite.
         """
-        bars = self.bars()
+        bars = self.bars(groups)
         ranks = [torch.where(bar.isinf(), math.inf, 1.0) for bar in bars]
-        groups = [group for group, member in enumerate(self.groups) if member.any()]
+        present = [group for group, member in enumerate(groups) if member.any()]
         # Used again for every block: fresh memory pages cost as much as the counting.
-        shape = [min(self.block_size, len(unit)) for unit in self.units]
-        room = self.cosines.new_empty(2, *shape)
+        room = self.cosines.new_empty(2, *(min(self.size, len(unit)) for unit in self.units))
         for spans, cosines, _, where in self.blocks():
             cosines[where] = -math.inf
             tables = (cosines, *room[:, : len(cosines), : cosines.shape[1]])
             for way, (span, rivals) in enumerate((spans, spans[::-1])):
                 plain, csls, reached = (table.T if way else table for table in tables)
                 torch.sub(plain, self.hubness[1 - way][rivals], out=csls)
-                for (measure, scores), group in product(enumerate((plain, csls)), groups):
+                for (measure, scores), group in product(enumerate((plain, csls)), present):
                     # Summing floats is vectorised; summing bools took ten times as long.
                     torch.ge(scores, bars[way][measure, group, span, None], out=reached)
                     ranks[way][measure, group, span] += reached.sum(1)
         return ranks
-
-
-def _percentages(ranks: Tensor, prefix: str, suffix: str) -> dict[str, float | None]:
-    ranks = ranks[ranks.isfinite()].cpu().double()
-    values = {f"p{k}": (ranks <= k).double() for k in (1, 5, 10)} | {"mrr": 1 / ranks}
-    return {
-        f"{prefix}{name}{suffix}": 100 * value.mean().item() if len(ranks) else None
-        for name, value in values.items()
-    }
 
 
 @torch.no_grad()
@@ -187,21 +170,22 @@ def alignment_scores(
     seen = torch.ones(len(pairs), dtype=torch.bool) if seen is None else seen
     seen = seen.to(original.device)
     _check(original, derived, pairs, seen)
-    units, groups = (_unit(original, "original"), _unit(derived, "derived")), [seen, ~seen]
-    ranking = _Ranking(units, pairs, groups, block_size)
-    ranking.measure(csls_neighbours)
-    return _summary(ranking)
+    units = (_unit(original, "original"), _unit(derived, "derived"))
+    return _summary(_Ranking(units, pairs, block_size, csls_neighbours), seen)
 
 
-def _summary(ranking: _Ranking) -> dict[str, float | None]:
+def _summary(ranking: _Ranking, seen: Tensor) -> dict[str, float | None]:
     """The scores by name: percentages of ranks, and means of cosines."""
     result: dict[str, float | None] = {}
-    for way, ranks in zip(("", "backward_"), ranking.ranks(), strict=True):
-        for measure, by_group in zip(("", "csls_"), ranks, strict=True):
-            for suffix, values in zip(_SUFFIXES, (by_group.amin(0), *by_group), strict=True):
-                result |= _percentages(values, way + measure, suffix)
-    seen, heldout = ranking.groups
-    for suffix, member in zip(_SUFFIXES, (seen | heldout, seen, heldout), strict=True):
+    for way, tables in zip(("", "backward_"), ranking.ranks([seen, ~seen]), strict=True):
+        for measure, by_group in zip(("", "csls_"), tables, strict=True):
+            for suffix, ranks in zip(_SUFFIXES, (by_group.amin(0), *by_group), strict=True):
+                ranks = ranks[ranks.isfinite()].cpu().double()
+                values = {f"p{k}": (ranks <= k).double() for k in (1, 5, 10)} | {"mrr": 1 / ranks}
+                for name, value in values.items():
+                    score = 100 * value.mean().item() if len(ranks) else None
+                    result[way + measure + name + suffix] = score
+    for suffix, member in zip(_SUFFIXES, (seen | ~seen, seen, ~seen), strict=True):
         cosines = ranking.cosines[member]
         result[f"cosine_true{suffix}"] = cosines.mean().item() if len(cosines) else None
     # The mean of all products is the product of the means; not by @, which autocast would blur.
@@ -251,11 +235,7 @@ class AlignmentMetric(evaluate.Metric):
         )
 
     def _compute(
-        self,
-        predictions: Sequence[Sequence[float]],
-        references: Sequence[Sequence[float]],
-        seen: Sequence[bool] | None = None,
-        csls_neighbours: int = 10,
+        self, predictions: Any, references: Any, seen: Any = None, csls_neighbours: int = 10
     ) -> dict[str, float | None]:
         return alignment_scores(
             torch.tensor(predictions),

@@ -1,19 +1,60 @@
 """Files are written whole or not at all, and read with errors that a person can act on."""
 
-from __future__ import annotations
-
+import bz2
 import gzip
 import json
+import lzma
 import os
+import re
 import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 
-def open_file(path: str | os.PathLike[str], mode: str = "rt") -> Any:
-    """Open a file to read, gzip or not as its name ends; text is UTF-8."""
-    opener: Any = gzip.open if str(path).endswith((".gz", ".gzip")) else open
-    return opener(path, mode, encoding="utf-8" if "t" in mode else None)
+COMPRESSIONS: dict[str, Any] = {".gz": gzip, ".gzip": gzip, ".bz2": bz2, ".xz": lzma}
+NOT_SUPPORTED = (".zst", ".lz4", ".br", ".zip", ".7z", ".rar", ".tar", ".tgz")
+# What a damaged compressed file raises.
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+# More characters are no line of text: what a bomb expands to is refused in bounded memory.
+LONGEST_LINE = 1 << 26
+# A byte that is no UTF-8 is read as one of these; a NUL is UTF-16 or no text at all.
+NO_TEXT = re.compile("[\0\udc80-\udcff]")
+
+
+def open_file(path: str | os.PathLike[str], mode: str = "rt", **options: Any) -> Any:
+    """Open a file to read, compressed or not as its name ends; text is UTF-8, its BOM skipped."""
+    ending = Path(path).suffix.lower()
+    if ending in NOT_SUPPORTED:
+        raise ValueError(f"{path}: {ending} is not supported; unpack it, or compress it by gzip")
+    opener: Any = COMPRESSIONS[ending].open if ending in COMPRESSIONS else open
+    if "t" in mode:
+        options["encoding"] = "utf-8-sig"
+    return opener(path, mode, **options)
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """The lines of a text file, without their ends; ValueError names the line that is no text."""
+    try:
+        with open_file(path, errors="surrogateescape") as stream:
+            for number in count(1):
+                line = stream.readline(LONGEST_LINE)
+                if not line:
+                    return
+                if NO_TEXT.search(line):
+                    raise ValueError(f"{path}, line {number}, is not UTF-8 text: convert it first")
+                if len(line) == LONGEST_LINE:
+                    raise ValueError(f"{path}, line {number}, is too long: break it into lines")
+                yield line.removesuffix("\n")
+    except (OSError, *DAMAGED) as error:
+        if getattr(error, "errno", None):
+            raise
+        compression = COMPRESSIONS[Path(path).suffix.lower()].__name__
+        raise ValueError(f"{path} is a damaged {compression} file") from None
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -47,3 +88,28 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error})") from None
+
+
+@contextmanager
+def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other commands out of a file or folder; `ValueError` where one is at work in it.
+
+    The lock is a hidden file beside it, removed at the end. A killed command leaves the file, but
+    not the lock.
+    """
+    path = Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(
+            f"{path} is in use by another command: wait for it, or name another output"
+        ) from None
+    try:
+        yield
+    finally:
+        # While it is still locked: whoever has opened it meanwhile sees that it is gone, and
+        # makes another.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

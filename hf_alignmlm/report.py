@@ -4,29 +4,24 @@
 study. What is measured: ALIGN-MLM (arXiv 2211.08547), tables 1 to 3.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas
 
 from hf_alignmlm import figures
 from hf_alignmlm.arguments import one_line_errors
-from hf_alignmlm.figures import ordered, save_figure, task_title
+from hf_alignmlm.figures import ordered, task_title
+from hf_alignmlm.figures import save_figure as save_figure
 from hf_alignmlm.files import read_json, write_text
 from hf_alignmlm.objectives import OBJECTIVES
 from hf_alignmlm.runs import RESULTS_FILE
 from hf_alignmlm.tasks import TASKS
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-__all__ = ["save_figure", "task_title"]
 
 KEY = ("objective", "language", "task")
 MEASURES = {"bs": "BS", "bz": "BZ", "gap": "gap", "alignment": "P@1"}
@@ -77,21 +72,24 @@ class Cell:
 
 
 def read_results(folder: str | Path) -> list[dict[str, Any]]:
-    """Every results file below a folder, with its place as `folder`; none is a `ValueError`.
+    """Every results file below a folder, with what its run logged as `history`.
 
-    A study's folder has its results as `results/NAME.json`, without the runs.
+    A study's folder has its results as `results/NAME.json`, without the runs. None is a ValueError.
     """
     root = Path(folder)
     paths = sorted(root.rglob(RESULTS_FILE)) or sorted(root.rglob("results/*.json"))
     if not paths:
         raise ValueError(f"{folder} has no {RESULTS_FILE} below it: name a folder of runs")
-    results = {path: read_json(path) | {"folder": path.parent} for path in paths}
+    results = {path: read_json(path) for path in paths}
     for path, result in results.items():
         # A task run used the dictionary of its checkpoint, whose results may lie here too.
         model = result.get("arguments", {}).get("model_name_or_path")
         checkpoint = path.parent.with_name(Path(model).name) / path.name if model else path
         arguments = results.get(checkpoint, result).get("arguments", {})
         result.setdefault("dictionary_fraction", arguments.get("dictionary_fraction", 1.0))
+        state = path.with_name("trainer_state.json")
+        if "train_steps" in result and "history" not in result and state.exists():
+            result["history"] = read_json(state)["log_history"]
     return list(results.values())
 
 
@@ -105,33 +103,22 @@ def cells_of(results: Iterable[Mapping[str, Any]]) -> dict[Key, Cell]:
     """The task runs among the results, gathered by objective, language and task."""
     cells: dict[Key, Cell] = {}
     for result in results:
-        if "task" not in result:
-            continue
-        cell = Cell(_objective(result), result["language"], result["task"])
-        cell = cells.setdefault(cell.key, cell)
-        cell.bz += result["bz_by_seed"]
-        cell.bs += result.get("bs_by_seed") or []
-        cell.gap += result.get("transfer_gap_by_seed") or []
-        if result.get("alignment_p1") is not None:
-            cell.alignment.append(result["alignment_p1"])
+        if "task" in result:
+            cell = Cell(_objective(result), result["language"], result["task"])
+            cell = cells.setdefault(cell.key, cell)
+            cell.bz += result["bz_by_seed"]
+            cell.bs += result.get("bs_by_seed") or []
+            cell.gap += result.get("transfer_gap_by_seed") or []
+            if result.get("alignment_p1") is not None:
+                cell.alignment.append(result["alignment_p1"])
     return cells
 
 
-def missing_cells(cells: Iterable[Key]) -> list[Key]:
-    """The cells that the grid of these objectives, languages and tasks still lacks."""
-    present = set(cells)
-    axes = [sorted({key[axis] for key in present}) for axis in range(3)]
-    grid = itertools.product(axes[0], axes[1], axes[2])
-    return [key for key in grid if key not in present]
-
-
-def cell_frame(cells: Iterable[Cell], beside: Beside | None = None) -> DataFrame:
+def cell_frame(cells: Iterable[Cell], beside: Beside | None = None) -> pandas.DataFrame:
     """A row a cell, by task, language, objective: key, seeds, mean and `_sd` of each measure.
 
     The columns of `beside` come last. What is not there is NaN, as is the deviation of one value.
     """
-    import pandas
-
     rows = []
     for cell in cells:
         row: dict[str, Any] = dict(zip(KEY, cell.key, strict=True)) | {"seeds": len(cell.bz)}
@@ -184,14 +171,13 @@ def correlation(
 
 def correlations(cells: Iterable[Cell]) -> dict[str, Correlation]:
     """The correlation of each task, over its cells that have alignment and gap."""
-    by_task = {}
-    aligned = cell_frame(cells).dropna(subset=["alignment", "gap"])
-    for task, group in aligned.groupby("task", observed=True):
-        # Sorted, so that resamples, and the interval with them, depend on no names and no order.
-        points = group.sort_values(["alignment", "gap"])
-        if result := correlation(points["alignment"], points["gap"]):
-            by_task[task] = result
-    return by_task
+    # Sorted, so that resamples, and the interval with them, depend on no names and no order.
+    points = cell_frame(cells).dropna(subset=["alignment", "gap"]).sort_values(["alignment", "gap"])
+    by_task = {
+        task: correlation(group["alignment"], group["gap"])
+        for task, group in points.groupby("task", observed=True)
+    }
+    return {task: found for task, found in by_task.items() if found}
 
 
 def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -228,20 +214,8 @@ def pretraining_table(results: Iterable[Mapping[str, Any]]) -> str:
     rows = [
         ["–" if r.get(n) is None else form.format(r[n]) for n, (_, form) in PRETRAINING.items()]
         for r in results
-        if "train_steps" in r
     ]
     return markdown_table([title for title, _ in PRETRAINING.values()], rows)
-
-
-def _histories(results: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, list[Any]]]:
-    """Objective, language and what was logged, from the results or the trainer's state beside."""
-    histories = []
-    for result in (r for r in results if "train_steps" in r):
-        history, state = result.get("history"), Path(result["folder"]) / "trainer_state.json"
-        if not history and state.exists():
-            history = read_json(state)["log_history"]
-        histories.append((_objective(result), result["language"], history or []))
-    return histories
 
 
 def sections(
@@ -249,9 +223,10 @@ def sections(
 ) -> list[str]:
     """The report's paragraphs, on pre-training and on transfer; figures and CSV go to `output`."""
     parts = []
-    if histories := _histories(results):
+    if trained := [r for r in results if "train_steps" in r]:
+        histories = [(_objective(r), r["language"], r.get("history") or []) for r in trained]
         figures.plot_losses(histories, output / "pretraining_loss.png")
-        parts += ["## Pre-training\n", pretraining_table(results), PERPLEXITY_NOTE]
+        parts += ["## Pre-training\n", pretraining_table(trained), PERPLEXITY_NOTE]
         parts += ["![loss](pretraining_loss.png)\n"]
     if cells := list(cells_of(results).values()):
         frame = cell_frame(cells, beside)
@@ -275,8 +250,9 @@ def report(folder: str | Path, output_dir: str | Path) -> str:
     results = read_results(folder)
     parts = ["# Transfer report\n", *sections(results, Path(output_dir))]
     if cells := cells_of(results):
-        listed = ", ".join(map("/".join, missing_cells(cells))) or "none"
-        parts.append(f"Missing cells of this grid: {listed}.\n")
+        axes = [sorted(set(names)) for names in zip(*cells, strict=True)]
+        missing = ["/".join(key) for key in itertools.product(*axes) if key not in cells]
+        parts.append(f"Missing cells of this grid: {', '.join(missing) or 'none'}.\n")
     text = "\n".join(parts)
     write_text(Path(output_dir) / "transfer.md", text)
     return text

@@ -6,16 +6,14 @@ A step is one call of a module. A finished step leaves a small file in `RESULTS_
 is enough to go on from on another machine. What each preset needs: docs/reproduction/README.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from hf_alignmlm.arguments import one_line_errors
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from study.driver import Driver
 from study.grid import KINDS, LANGUAGES, MAIN, OBJECTIVES, PRESETS, TASKS, plan
 from study.report import write_report
@@ -37,13 +35,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", nargs="+", type=int, help=seeds)
     add("--dictionary_fractions", nargs="+", type=float, help="shares of the pairs, 0 to 1")
     kinds = f"further options of the steps of a kind: {', '.join(KINDS)}"
-    override: dict[str, Any] = {
-        "nargs": 2,
-        "action": "append",
-        "default": [],
-        "metavar": ("KIND", "OPTIONS"),
-    }
-    add("--override", help=kinds, **override)
+    add("--override", nargs=2, action="append", default=[], metavar=("KIND", "OPTIONS"), help=kinds)
     add("--dry_run", action="store_true", help="print what would run")
     add("--report_only", action="store_true", help="write the report of what there is")
     options = parser.parse_args(argv)
@@ -55,6 +47,12 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.override = dict(options.override)
     if unknown := options.override.keys() - set(KINDS):
         parser.error(f"--override {', '.join(unknown)}: known kinds are {', '.join(KINDS)}")
+    if options.jobs is not None and options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, not {options.jobs}")
+    if not all(0 <= share <= 1 for share in options.dictionary_fractions):
+        parser.error("--dictionary_fractions must lie between 0 and 1")
+    if min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
+        parser.error("--seeds must not be negative, and each stands once")
     # For the report, whose reader has a folder of data of their own.
     given = sys.argv[1:] if argv is None else argv
     words = ["DATA" if word == options.data_dir else word for word in given]
@@ -65,16 +63,17 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the grid and write its report; exit code 1 where a step failed."""
     options = parse_options(argv)
-    steps = plan(options)
-    driver = Driver(options, steps)
-    failed: dict[str, str] = {}
-    if options.dry_run:
-        for step in driver.missing():
-            print(shlex.join(driver.command(step)))
-        return
     # A terminated driver ends its steps as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
+        for language in options.languages:
+            SyntheticLanguage.from_name(language)
+        steps = plan(options)
+        driver = Driver(options, steps)
+        if options.dry_run:
+            for step in driver.missing():
+                print(shlex.join(driver.command(step)))
+            return
         try:
             failed = {} if options.report_only else driver.run()
         except KeyboardInterrupt:

@@ -3,27 +3,22 @@
 A finished step leaves a small results file: enough to report from, and to go on elsewhere.
 """
 
-from __future__ import annotations
-
 import argparse
-import contextlib
 import fcntl
 import json
 import os
 import platform
 import re
 import shutil
-import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import MISSING, fields
 from datetime import timedelta
 from pathlib import Path
-from queue import SimpleQueue
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -69,9 +64,8 @@ def results_of(step: Step, run: Path) -> dict[str, Any]:
         log = read_json(run / "trainer_state.json")["log_history"]
         log = [{k: round(e[k], 4) for k in HISTORY if k in e} for e in log if "mlm_loss" in e]
         result["history"] = log[:: -(-len(log) // HISTORY_LENGTH) or 1]
-    commands = [list(needed.command) for needed in step.chain]
-    names = {"name": step.name, "dictionary_fraction": step.dictionary_fraction}
-    return result | names | {"commands": commands}
+    result |= {"name": step.name, "dictionary_fraction": step.dictionary_fraction}
+    return result | {"commands": [list(needed.command) for needed in step.chain]}
 
 
 class Driver:
@@ -83,14 +77,12 @@ class Driver:
         self.jobs = options.jobs or self.gpus or os.cpu_count() or 1
         self.results = Path(options.results_dir) / "results"
         self.waiting: list[Step] = []
-        self.running: dict[Future[dict[str, Any]], Step] = {}
+        self.running: dict[Future[float], tuple[Step, int]] = {}
         self.failed: dict[str, str] = {}  # or not started, with the reason
         self.seconds: dict[str, list[float]] = {}  # of finished steps, by kind
-        self.processes: set[subprocess.Popen[bytes]] = set()
-        self.lock, self.stopped = threading.Lock(), False
-        self.slots: SimpleQueue[int] = SimpleQueue()
-        for slot in range(self.jobs):
-            self.slots.put(slot)
+        self.slots = list(range(self.jobs))
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.stopped = False
 
     def path(self, text: str) -> str:
         """A word of a command with this machine's folders in it."""
@@ -107,8 +99,12 @@ class Driver:
     def result(self, step: Step) -> dict[str, Any] | None:
         """The stored result of this very step; None where there is none, or of other arguments."""
         path = self.results / f"{step.name}.json"
-        result = read_json(path) if path.exists() else {}
-        return result if step.made(result.get("commands", [])) else None
+        if not path.exists():
+            return None
+        result = read_json(path)
+        if not isinstance(result, dict) or not {"commands", "seconds", "machine"} <= result.keys():
+            raise ValueError(f"{path} is no result of a step: remove it, and the step runs again")
+        return result if step.made(result["commands"]) else None
 
     def missing(self) -> list[Step]:
         """What to run: steps without a result, and those whose product one of these lacks."""
@@ -129,26 +125,24 @@ class Driver:
                 "(docs/reproduction/README.md tells what they are)"
             )
 
-    def call(self, step: Step) -> dict[str, Any]:
-        """Run a step and store its result; a failure is a RuntimeError that tells the cause."""
+    def call(self, step: Step, slot: int) -> float:
+        """Run a step and store its result; its seconds. A failure is a RuntimeError with the cause.
+
+        What was made with other arguments goes first, and the results file last: until all is
+        gone, the file says so.
+        """
         folder, stored = Path(self.path("{output}"), step.name), self.results / f"{step.name}.json"
         if stored.exists() and self.result(step) is None:
-            # Made with other arguments. The folder goes first: until it is gone, the file says so.
             shutil.rmtree(folder, ignore_errors=True)
             if step.kind == "parser":
                 shutil.rmtree(self.path("{output}/parsed"), ignore_errors=True)
             stored.unlink()
         start = time.monotonic()
         if step.kind != "parser" or not Path(self.path(step.product)).exists():
-            slot = self.slots.get()
-            start = time.monotonic()
-            try:
-                self.execute(step, folder, slot)
-            finally:
-                self.slots.put(slot)
+            self.execute(step, folder, slot)
         seconds = time.monotonic() - start
         if step.kind == "parsing":
-            return {"seconds": seconds}
+            return seconds
         result = results_of(step, folder) | {"machine": machine(self.jobs)}
         # A run that was finished or resumed took longer than this call.
         before = result.get("train_runtime") or 60 * (result.get("cpu_minutes") or 0)
@@ -157,7 +151,7 @@ class Driver:
             shutil.rmtree(checkpoint)
         rows = (f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in result.items())
         write_text(stored, "{\n" + ",\n".join(rows) + "\n}\n")
-        return result
+        return result["seconds"]
 
     def execute(self, step: Step, folder: Path, slot: int) -> None:
         """Run a step's command to its end, on one core or on the GPU of this slot.
@@ -167,81 +161,56 @@ class Driver:
         """
         log, errors = Path(f"{folder}.log"), Path(f"{folder}.errors.log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
-        environment["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-        if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self.gpus)
-        else:
-            environment["OMP_NUM_THREADS"] = "1"
+        device = {"CUDA_VISIBLE_DEVICES": str(slot % self.gpus)} if self.gpus else {}
+        environment = os.environ | (device or {"OMP_NUM_THREADS": "1"})
+        environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
         with log.open("ab") as output, errors.open("ab") as error_output:
             start = error_output.tell()
-            with self.lock:
-                if self.stopped:
-                    raise RuntimeError("stopped")
-                # The open lock file: a step that outlives its driver keeps a second one out.
-                process = subprocess.Popen(
-                    self.command(step),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=error_output,
-                    env=environment,
-                    pass_fds=[self.lock_file],
-                )
-                self.processes.add(process)
-            code = process.wait()
-            self.processes.discard(process)
-        if code:
+            process = subprocess.Popen(
+                self.command(step),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=error_output,
+                env=environment,
+                # A step that outlives its driver keeps a second one out.
+                pass_fds=[self.lock.fileno()],
+            )
+        self.processes.append(process)
+        if self.stopped:
+            process.terminate()
+        if code := process.wait():
             printed = errors.read_bytes()[start:].decode(errors="replace").strip()
             cause = re.split(r"[\r\n]+", printed)[-1].strip() or "it printed no error"
             raise RuntimeError(f"exit code {code}: {cause} (all of it: {errors}, {log})")
-
-    def stop(self) -> None:
-        """End all running steps."""
-        with self.lock:
-            self.stopped = True
-            for process in self.processes:
-                process.terminate()
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep a second driver out; a step that outlives this one still holds the lock."""
-        folder = Path(self.options.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                running = f"another reproduction, or a step that one left, runs in {folder}"
-                raise ValueError(running) from None
-            self.lock_file = lock.fileno()
-            yield
 
     def start_ready(self, pool: ThreadPoolExecutor) -> None:
         """Start the waiting steps whose needs are there; give up those whose needs failed."""
         for step in list(self.waiting):
             needs = {need.name for need in step.needs}
-            unfinished = {other.name for other in [*self.waiting, *self.running.values()]}
+            running = [other for other, _ in self.running.values()]
             if lost := needs & self.failed.keys():
                 self.failed[step.name] = f"needs {', '.join(sorted(lost))}"
-            elif len(self.running) < self.jobs and not needs & unfinished:
-                self.running[pool.submit(self.call, step)] = step
+            elif self.slots and not needs & {other.name for other in [*self.waiting, *running]}:
+                slot = self.slots.pop(0)
+                self.running[pool.submit(self.call, step, slot)] = (step, slot)
             else:
                 continue
             self.waiting.remove(step)
 
-    def finish(self, future: Future[dict[str, Any]], start: float) -> None:
+    def finish(self, future: Future[float], start: float) -> None:
         """Note and print how a step ended, and the time that is left if others take their mean."""
-        step = self.running.pop(future)
+        step, slot = self.running.pop(future)
+        self.slots.append(slot)
         if error := future.exception():
             self.failed[step.name] = str(error)
             line = f"FAILED, {error}"
         else:
-            result = future.result()
-            self.seconds.setdefault(step.kind, []).append(result["seconds"])
+            self.seconds.setdefault(step.kind, []).append(future.result())
+            result = self.result(step) or {}
             figures = ((n, result[k]) for k, n in HEADLINE.items() if result.get(k) is not None)
             line = ", ".join(f"{name} {value:.1f}" for name, value in figures) or "done"
-        rest = [*self.running.values(), *self.waiting]
-        known = [statistics.fmean(self.seconds[s.kind]) for s in rest if s.kind in self.seconds]
+        rest = [*(other for other, _ in self.running.values()), *self.waiting]
+        known = [fmean(self.seconds[s.kind]) for s in rest if s.kind in self.seconds]
         sign = "about" if len(known) == len(rest) else "more than"
         left = f"{sign} {timedelta(seconds=round(sum(known) / self.jobs))} left"
         done = len(self.steps) - len(rest) - len(self.failed)
@@ -256,7 +225,14 @@ class Driver:
         for step in self.steps:
             if result := self.result(step):
                 self.seconds.setdefault(step.kind, []).append(result["seconds"])
-        with self.locked(), ThreadPoolExecutor(self.jobs) as pool:
+        folder = Path(self.options.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "w") as self.lock, ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                running = f"another reproduction, or a step that one left, runs in {folder}"
+                raise ValueError(running) from None
             before = f"{len(self.steps) - len(self.waiting)} of {len(self.steps)} steps done before"
             print(f"{before}; {self.jobs} at a time", flush=True)
             try:
@@ -264,7 +240,9 @@ class Driver:
                     self.start_ready(pool)
                     for future in wait(self.running, return_when=FIRST_COMPLETED).done:
                         self.finish(future, start)
-            except BaseException:
-                self.stop()
-                raise
+            finally:
+                # Interrupted, there are processes that run; else it ends none.
+                self.stopped = True
+                for process in self.processes:
+                    process.terminate()
         return self.failed

@@ -1,7 +1,5 @@
 """The paper's grid: the presets, and the steps that each takes."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import tomllib
@@ -21,32 +19,36 @@ CURVE_OBJECTIVE, CURVE_TASK = "align-mlm", "pos"
 PRESETS = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
 
 
+# Modules that had another name in release 0.1.0: a result recorded under it still counts.
+OF_0_1 = {"study.parser": ["hf_alignmlm.parsing", "train"], "hf_alignmlm": ["hf_alignmlm.parsing"]}
+
+
 @dataclass(frozen=True)
 class Step:
-    """One call of a module; `{data}` and `{output}` in its command stand for the two folders.
-
-    `command_of_0_1` is what made the same product in release 0.1.0, where it was another command:
-    a result recorded under it still counts.
-    """
+    """One call of a module; `{data}` and `{output}` in its command stand for the two folders."""
 
     name: str
     kind: str
     command: tuple[str, ...]
     product: str
-    needs: tuple[Step, ...] = ()
+    needs: tuple["Step", ...] = ()
     cell: tuple[str, str, str] | None = None  # objective, language, task
     dictionary_fraction: float = 1.0
-    command_of_0_1: tuple[str, ...] = ()
 
     @property
-    def chain(self) -> list[Step]:
+    def chain(self) -> list["Step"]:
         """All steps that lead to this one's product, in order, itself last."""
         return [*dict.fromkeys(step for need in self.needs for step in need.chain), self]
+
+    @property
+    def shown(self) -> str:
+        """The command for a shell, `{data}` and `{output}` still in it."""
+        return " ".join(["python -m", *(word or "''" for word in self.command)])
 
     def made(self, recorded: list[list[str]]) -> bool:
         """Whether a result with these commands, one for each step of the chain, is this step's."""
         return len(recorded) == len(self.chain) and all(
-            tuple(command) in (step.command, step.command_of_0_1)
+            command in (list(step.command), [*OF_0_1.get(step.command[0], []), *step.command[1:]])
             for command, step in zip(recorded, self.chain, strict=True)
         )
 
@@ -70,18 +72,12 @@ class Plan:
         """The step that gives a file trees, after the one that trains the parser."""
         files, given = shlex.split(self.preset["options"]["parser"]), self.words("parser")
         train = [*files, "--output_dir", "{output}/parser", *given[len(files) :]]
-        parser = self.add(
-            *("parser", "parser", ["study.parser", *train], "{output}/parser/parser.json"),
-            command_of_0_1=("hf_alignmlm.parsing", "train", *train),
-        )
+        product = "{output}/parser/parser.json"
+        parser = self.add("parser", "parser", ["study.parser", *train], product)
         name = "-".join(path.split(".")[0].split("/")[1:])
         product = f"{{output}}/parsed/{name}.parquet"
-        parse = f"parse {path} --parser {{output}}/parser --output {product}".split()
-        parse += self.words("parsing")
-        return self.add(
-            *(name, "parsing", ["hf_alignmlm", *parse], product, (parser,)),
-            command_of_0_1=("hf_alignmlm.parsing", *parse),
-        )
+        parse = f"hf_alignmlm parse {path} --parser {{output}}/parser --output {product}".split()
+        return self.add(name, "parsing", [*parse, *self.words("parsing")], product, (parser,))
 
     def run(
         self, name: str, kind: str, head: str, language: str, *needs: Step, **more: Any

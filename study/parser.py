@@ -5,13 +5,10 @@
 `alignmlm parse … --parser DIR` then gives text its trees.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.metadata
 import os
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,29 +17,11 @@ from typing import Any
 
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data.conllu import read_conllu
-from hf_alignmlm.data.parsers import load_parser
-from hf_alignmlm.files import open_file, write_json
+from hf_alignmlm.data.parsers import library, load_parser
+from hf_alignmlm.files import exclusive, open_file, write_json
 from hf_alignmlm.languages.word_order import Sentence
 
 CONFIG, SCORES_FILE = Path(__file__).with_name("parser.cfg"), "parser.json"
-
-
-def check_output_dir(folder: Path, overwrite: bool) -> None:
-    """Raise ValueError where training would replace a parser unasked, or anything else."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / SCORES_FILE).is_file():
-            raise ValueError(f"{folder} exists and holds no parser: name another --output_dir")
-        if not overwrite:
-            cure = "name another --output_dir, or give --overwrite_output_dir"
-            raise ValueError(f"{folder} holds a parser: {cure}")
-
-
-def read_treebank(path: str) -> list[Sentence]:
-    """The sentences of a CoNLL-U file; a word without a part of speech is a ValueError."""
-    sentences = list(read_conllu(path))
-    if any(tag in (None, "_") for sentence in sentences for tag in sentence.upos):
-        raise ValueError(f"{path} has words without a part of speech (UPOS)")
-    return sentences
 
 
 def score(parsed: Iterable[Sentence], gold: Sequence[Sentence]) -> dict[str, float]:
@@ -66,12 +45,10 @@ def score(parsed: Iterable[Sentence], gold: Sequence[Sentence]) -> dict[str, flo
 
 def train_with_spacy(options: argparse.Namespace, folder: Path) -> Path:
     """Do in a folder what `spacy convert` and `spacy train` do; the folder of the best parser."""
-    try:
-        from spacy.cli.train import train
-        from spacy.tokens import DocBin
-        from spacy.training.converters import conllu_to_docs
-    except ImportError:
-        raise ValueError("spacy is not installed: pip install hf-alignmlm[spacy]") from None
+    from spacy.cli.train import train
+    from spacy.tokens import DocBin
+    from spacy.training.converters import conllu_to_docs
+
     changes = {"nlp.lang": options.language, "system.seed": options.seed}
     if options.max_steps:
         # As often as parser.cfg evaluates, and at the last step.
@@ -97,26 +74,42 @@ def train_parser(options: argparse.Namespace) -> dict[str, Any]:
     any work is done.
     """
     begun, folder = time.process_time(), Path(options.output_dir)
-    check_output_dir(folder, options.overwrite_output_dir)
+    for name, least in {"seed": 0, "max_steps": 1}.items():
+        if (value := getattr(options, name)) is not None and value < least:
+            raise ValueError(f"--{name} {value}: give {least} or more")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / SCORES_FILE).is_file():
+            raise ValueError(f"{folder} exists and holds no parser: name another --output_dir")
+        if not options.overwrite_output_dir:
+            cure = "name another --output_dir, or give --overwrite_output_dir"
+            raise ValueError(f"{folder} holds a parser: {cure}")
+    try:
+        library("spacy").util.get_lang_class(options.language)
+    except ImportError:
+        raise ValueError(f"--language {options.language}: spaCy knows no such language") from None
     scored_on = options.test_file or options.validation_file
-    read_treebank(options.train_file)
-    gold = {
-        "validation": read_treebank(options.validation_file),
-        "scores": read_treebank(scored_on),
-    }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        best = train_with_spacy(options, Path(temporary))
-        parser = load_parser(str(best))
-        report: dict[str, Any] = {"scored_on": Path(scored_on).name}
-        report |= {name: score(parser.trees(s.words for s in of), of) for name, of in gold.items()}
-        report["cpu_minutes"] = round((time.process_time() - begun) / 60, 1)
-        report["arguments"] = vars(options)
-        report["versions"] = versions() | {"spacy": importlib.metadata.version("spacy")}
-        write_json(best / SCORES_FILE, report)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(best, folder)
+    files = (options.train_file, options.validation_file, scored_on)
+    _, validation, scores = (list(read_conllu(path)) for path in files)
+    gold = {"validation": validation, "scores": scores}
+    temporary = folder.with_name(f".{folder.name}.new")
+    with exclusive(folder):
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
+        temporary.mkdir()
+        try:
+            best = train_with_spacy(options, temporary)
+            parser = load_parser(str(best))
+            report: dict[str, Any] = {"scored_on": Path(scored_on).name}
+            for name, sentences in gold.items():
+                report[name] = score(parser.trees(s.words for s in sentences), sentences)
+            report["cpu_minutes"] = round((time.process_time() - begun) / 60, 1)
+            report["arguments"] = vars(options)
+            report["versions"] = versions() | {"spacy": importlib.metadata.version("spacy")}
+            write_json(best / SCORES_FILE, report)
+            if folder.exists():
+                os.replace(folder, temporary / "replaced")
+            os.replace(best, folder)
+        finally:
+            shutil.rmtree(temporary)
     return report
 
 

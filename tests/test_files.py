@@ -3,12 +3,14 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_alignmlm.files import read_json, write_json, write_text
+from hf_alignmlm.files import exclusive, read_json, write_json, write_text
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
@@ -48,3 +50,42 @@ def test_what_is_not_json_is_an_error_that_names_the_file(tmp_path):
     with pytest.raises(ValueError, match=r"broken\.json is not valid JSON") as caught:
         read_json(tmp_path / "broken.json")
     assert "\n" not in str(caught.value)
+
+
+def test_one_command_at_a_time(tmp_path):
+    folder = tmp_path / "new" / "run"
+    with exclusive(folder):
+        assert not folder.exists()
+        again = exclusive(f"{folder}/")
+        with pytest.raises(ValueError, match="run is in use by another command: wait"), again:
+            pass
+        with exclusive(tmp_path / "other"):
+            pass
+    # Nothing stays behind, and an error leaves it free.
+    assert not any(folder.parent.iterdir())
+    with pytest.raises(KeyError), exclusive(folder):
+        raise KeyError
+    with exclusive(folder):
+        pass
+
+
+HOLD = """
+import signal, sys
+from hf_alignmlm.files import exclusive
+
+with exclusive(sys.argv[1]):
+    print("held", flush=True)
+    signal.pause()
+"""
+
+
+def test_a_killed_command_leaves_no_lock(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="in use"), exclusive(tmp_path / "run"):
+            pass
+        process.kill()
+    with exclusive(tmp_path / "run"):
+        pass
+    assert not any(tmp_path.iterdir())

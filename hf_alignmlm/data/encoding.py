@@ -1,7 +1,5 @@
 """Rows of sentences to both languages' token ids."""
 
-from __future__ import annotations
-
 import gc
 import re
 from array import array
@@ -18,14 +16,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_alignmlm.data.sources import (
-    SENTENCES_PER_LINE,
-    Corpus,
-    code_digest,
-    column_names,
-    row_text,
-    sentences,
-)
+from hf_alignmlm.data.formats import Corpus, code_digest
+from hf_alignmlm.data.rows import SENTENCES_PER_LINE, row_text, sentences
+from hf_alignmlm.data.sources import column_names
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 logger = logging.get_logger(__name__)
@@ -44,33 +37,8 @@ TOKENIZED = Features({"original": _IDS, "derived": _IDS, "pieces": List(Value("i
 TOKENIZED |= {"order": _IDS, "index": Value("int64")}
 
 
-@lru_cache(maxsize=4)
-def _encoder(tokenizer: str, language: SyntheticLanguage) -> WordEncoder:
-    return WordEncoder(tokenizer, language)
-
-
-def _batch_sentences(
-    batch: dict[str, list[Any]], indices: list[int], encoder: WordEncoder
-) -> list[tuple[Any, Any, int]]:
-    """The sentences of a batch of rows: words (or text), tree and index.
-
-    A row in the derived script gives one without words, whose index, -1 - row, counts it.
-    """
-    # A text is encoded in one piece. A joined corpus may have rows of words beside it: then it is
-    # split, for a batch holds texts or lists of words, not both.
-    split = encoder.words if "words" in batch else None
-    rows: list[tuple[Any, Any, int]] = []
-    for position, row_index in enumerate(indices):
-        row = {name: values[position] for name, values in batch.items()}
-        if encoder.language.uses_derived_script(row_text(row)):
-            rows.append(([] if split else "", None, -1 - row_index))
-        else:
-            rows += sentences(row, row_index, split)
-    return rows
-
-
 def _tokenize(
-    batch: dict[str, list[Any]],
+    batch: pa.Table,
     indices: list[int],
     *,
     tokenizer: str,
@@ -78,13 +46,22 @@ def _tokenize(
     digest: str,
     name: str,
 ) -> pa.Table:
+    """The sentences of a batch of rows; a row in the derived script gives the index -1 - row."""
     encoder = _encoder(tokenizer, language)
+    # A text is encoded in one piece. A joined corpus may have rows of words beside it: then it is
+    # split, for a batch holds texts or lists of words, not both.
+    split = encoder.words if "words" in batch.column_names else None
     collects = gc.isenabled()
     # Nothing here is part of a cycle, and the search for cycles took a fifth of the time.
     gc.disable()
     try:
-        rows = _batch_sentences(batch, indices, encoder)
-        texts, trees, numbers = zip(*rows, strict=True) if rows else ((), (), ())
+        found: list[tuple[Any, Any, int]] = []
+        for row, number in zip(batch.to_pylist(), indices, strict=True):
+            if language.uses_derived_script(row_text(row)):
+                found.append(([] if split else "", None, -1 - number))
+            else:
+                found += sentences(row, number, split)
+        texts, trees, numbers = zip(*found, strict=True) if found else ((), (), ())
 
         def order(words: list[str], i: int) -> list[int]:
             where = f"{name}, row {numbers[i] // SENTENCES_PER_LINE + 1}"
@@ -101,9 +78,9 @@ def _tokenize(
     return table if pc.all(used).as_py() else table.filter(used)
 
 
-def _tokenize_stream(*args: Any, **kwargs: Any) -> dict[str, list[Any]]:
-    # Streams take no tables.
-    return _tokenize(*args, **kwargs).to_pydict()
+def _tokenize_stream(batch: dict[str, list[Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    # Streams have rows without types, and take no tables.
+    return _tokenize(pa.table(batch), *args, **kwargs).to_pydict()
 
 
 def _is_sentence(name: str, reported: list[int], index: int) -> bool:
@@ -137,8 +114,8 @@ def tokenize_corpus(
     if isinstance(corpus, IterableDataset):
         stream = corpus.map(_tokenize_stream, **options)
         return stream.filter(partial(_is_sentence, name, []), input_columns="index")
-    options |= {"batch_size": TOKENIZING_BATCH, "num_proc": num_proc}
-    tokenized = corpus.map(_tokenize, desc=f"Tokenizing {name}", **options)
+    options |= {"batch_size": TOKENIZING_BATCH, "num_proc": num_proc, "desc": f"Tokenizing {name}"}
+    tokenized = corpus.with_format("arrow").map(_tokenize, **options).with_format(None)
     index = tokenized.with_format("numpy")["index"][:]
     skipped = index[index < 0]
     if len(skipped):
@@ -242,6 +219,9 @@ class WordEncoder:
         self._words.append(word)
         self._derived_ids.append(self.derived(word))
         return self._original_ids.append(self._original(word))
+
+
+_encoder = lru_cache(maxsize=4)(WordEncoder)
 
 
 def _numbers(strings: pa.StringArray, number: Callable[[str], int]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Sentences of token ids to sequences of one length."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from datasets import Dataset, Features, IterableDataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from hf_alignmlm.data.sources import Corpus, code_digest
+from hf_alignmlm.data.encoding import TOKENIZED
+from hf_alignmlm.data.formats import Corpus, code_digest
 from hf_alignmlm.data.tokenizer import reserved_ids
 
 # The language of a sequence; a pair has an original first half and its derived twin second.
@@ -21,6 +22,7 @@ LANGUAGES = {"original": ORIGINAL, "derived": DERIVED}
 PACKED = Features({"input_ids": List(Value("int32")), "language": Value("int8")})
 # Sentences packed together; a sequence never spans two of these groups.
 PACKING_BATCH = 10_000
+STREAM_BATCH = 100
 
 
 def _uniform(seed: int, index: np.ndarray) -> np.ndarray:
@@ -32,125 +34,114 @@ def _uniform(seed: int, index: np.ndarray) -> np.ndarray:
         return ((state ^ (state >> np.uint64(31))) >> np.uint64(11)) / 2.0**53
 
 
-def _stream(sentences: Sequence[np.ndarray], length: int, cls: int, sep: int) -> list[np.ndarray]:
-    """Sentences, each closed by [SEP], end to end, cut into sequences; only the last is short."""
-    flat = np.concatenate([part for s in sentences for part in (s, [sep])]).astype(np.int32)
-    starts = range(0, len(flat), length - 1)
-    first = np.array([cls], np.int32)
-    return [np.concatenate([first, flat[start : start + length - 1]]) for start in starts]
+def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """A column's lists as views of one array; made row by row, they took most of the time."""
+    lists = column.combine_chunks()
+    return np.split(lists.flatten().to_numpy(), np.cumsum(lists.value_lengths().to_numpy()))[:-1]
 
 
-def _fit(sentences: Sequence[np.ndarray], length: int, cls: int, sep: int) -> list[np.ndarray]:
-    """Whole sentences, each between [CLS] and [SEP], dealt to sequences by best fit.
+@dataclass
+class _Packer:
+    """Makes sequences of a batch of sentences; the digest keeps old rows in a cache from new code.
 
-    Only a sentence that is longer than a sequence is cut.
+    Each language's sentences run on end to end, or are isolated. `pair_rate` is the share of the
+    sentences that also go into pairs.
     """
-    room = length - 2
-    parts = [s[start : start + room] for s in sentences for start in range(0, len(s), room)]
-    sequences: list[list[np.ndarray]] = []
-    with_room: list[list[int]] = [[] for _ in range(length + 1)]
-    for part in sorted(parts, key=len, reverse=True):
-        size = len(part) + 2
-        free = next((free for free in range(size, length) if with_room[free]), length)
-        if free == length:
-            sequences.append([])
-        place = with_room[free].pop() if free < length else len(sequences) - 1
-        sequences[place] += [np.array([cls]), part, np.array([sep])]
-        with_room[free - size].append(place)
-    return [np.concatenate(sequence).astype(np.int32) for sequence in sequences]
 
+    languages: Sequence[str]
+    length: int
+    isolate: bool
+    pair_rate: float
+    seed: int
+    cls: int
+    sep: int
+    pad: int
+    digest: str = field(default_factory=code_digest)
 
-def _pairs(
-    batch: dict[str, Any], length: int, cls: int, sep: int, pad: int, isolate: bool
-) -> list[np.ndarray]:
-    """Sentences in the first half of a sequence and their twins in the second.
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        arrange = self.isolated if self.isolate else self.run_on
+        rows = {LANGUAGES[name]: arrange(_lists(batch[name])) for name in self.languages}
+        if self.pair_rate > 0:
+            chosen = _uniform(self.seed, batch["index"].to_numpy()) < self.pair_rate
+            columns = (_lists(batch[name]) for name in ("original", "derived", "pieces", "order"))
+            rows[PAIR] = self.pairs(compress(zip(*columns, strict=True), chosen))
+        sequences = [sequence for group in rows.values() for sequence in group]
+        ends = np.cumsum([0, *map(len, sequences)], dtype=np.int32)
+        flat = np.concatenate(sequences or [np.zeros(0)]).astype(np.int32)
+        kinds = [kind for kind, group in rows.items() for _ in group]
+        ids = pa.ListArray.from_arrays(ends, flat)
+        return pa.table({"input_ids": ids, "language": kinds}, schema=PACKED.arrow_schema)
 
-    A sentence that does not fit is cut between words and goes on in the next sequence; its twin
-    takes the same words, in the derived order. A word longer than a half is left out.
-    """
-    half, rows = length // 2, []
-    sides: tuple[list[int], list[int]] = ([], [])
+    def of_stream(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The same of rows without types, as a stream has them."""
+        return self(pa.table(batch, schema=TOKENIZED.arrow_schema)).to_pydict()
 
-    def flush() -> None:
-        padded = [side + [pad] * (half - len(side)) for side in sides]
-        rows.append(np.concatenate(padded).astype(np.int32))
-        for side in sides:
-            side.clear()
+    def run_on(self, sentences: list[np.ndarray]) -> list[np.ndarray]:
+        """Sentences, each closed by [SEP], end to end and cut; only the last sequence is short."""
+        cls, sep = np.array([[self.cls], [self.sep]], np.int32)
+        room = self.length - 1
+        flat = np.concatenate([part for sentence in sentences for part in (sentence, sep)])
+        starts = range(0, len(flat), room)
+        return [np.concatenate([cls, flat[start : start + room]]) for start in starts]
 
-    for original, derived, pieces, order in zip(
-        *(batch[name] for name in ("original", "derived", "pieces", "order")), strict=True
-    ):
-        order = np.asarray(order)
-        ends = np.concatenate([[0], np.cumsum(pieces)])
-        derived_ends = np.concatenate([[0], np.cumsum(np.asarray(pieces)[order])])
-        word = 0
-        while word < len(pieces):
-            opening = [cls] if isolate or not sides[0] else []
-            room = half - len(sides[0]) - len(opening) - 1
-            stop = int(np.searchsorted(ends, ends[word] + room, side="right")) - 1
-            if stop <= word:
-                if sides[0]:
-                    flush()
+    def isolated(self, sentences: list[np.ndarray]) -> list[np.ndarray]:
+        """Whole sentences, each between [CLS] and [SEP], dealt to sequences by best fit.
+
+        Only a sentence that is longer than a sequence is cut.
+        """
+        room = self.length - 2
+        parts = [s[start : start + room] for s in sentences for start in range(0, len(s), room)]
+        sequences: list[list[Any]] = []
+        with_room: list[list[int]] = [[] for _ in range(self.length + 1)]
+        for part in sorted(parts, key=len, reverse=True):
+            size = len(part) + 2
+            free = next((n for n in range(size, self.length) if with_room[n]), self.length)
+            if free == self.length:
+                sequences.append([])
+            place = with_room[free].pop() if free < self.length else len(sequences) - 1
+            sequences[place] += [[self.cls], part, [self.sep]]
+            with_room[free - size].append(place)
+        return [np.concatenate(sequence) for sequence in sequences]
+
+    def pairs(self, sentences: Iterable[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+        """Sentences in the first half of a sequence and their twins in the second.
+
+        A sentence that does not fit is cut between words and goes on in the next sequence; its twin
+        takes the same words, in the derived order. A word longer than a half is left out.
+        """
+        half, rows = self.length // 2, []
+        first: list[int] = []
+        second: list[int] = []
+
+        def close() -> None:
+            rows.append(np.full(2 * half, self.pad))
+            rows[-1][: len(first)] = first
+            rows[-1][half : half + len(second)] = second
+            first.clear()
+            second.clear()
+
+        for original, derived, pieces, order in sentences:
+            ends = np.concatenate([[0], np.cumsum(pieces)])
+            derived_ends = np.concatenate([[0], np.cumsum(pieces[order])])
+            word = 0
+            while word < len(pieces):
+                opening = [self.cls] if self.isolate or not first else []
+                room = half - len(first) - len(opening) - 1
+                stop = int(np.searchsorted(ends, ends[word] + room, side="right")) - 1
+                if stop > word:
+                    first += [*opening, *original[ends[word] : ends[stop]], self.sep]
+                    second += opening
+                    for place in np.flatnonzero((order >= word) & (order < stop)):
+                        second += derived[derived_ends[place] : derived_ends[place + 1]].tolist()
+                    second.append(self.sep)
+                    word = stop
+                elif first:
+                    close()
                 else:
                     word += 1
-                continue
-            sides[0].extend([*opening, *original[ends[word] : ends[stop]], sep])
-            sides[1].extend(opening)
-            for place in np.flatnonzero((order >= word) & (order < stop)):
-                sides[1].extend(derived[derived_ends[place] : derived_ends[place + 1]])
-            sides[1].append(sep)
-            word = stop
-    if sides[0]:
-        flush()
-    return rows
-
-
-def _lists(column: Any) -> Any:
-    """A column of a table as views of one array; made row by row, they took most of the time."""
-    if not isinstance(column, pa.ChunkedArray):
-        return column
-    array = column.combine_chunks()
-    if not pa.types.is_list(array.type):
-        return array.to_numpy()
-    ends = np.cumsum(array.value_lengths().to_numpy())
-    return np.split(array.flatten().to_numpy(), ends)[:-1]
-
-
-def _pack(
-    batch: Any,
-    *,
-    languages: Sequence[int],
-    max_seq_length: int,
-    pair_rate: float,
-    seed: int,
-    cls: int,
-    sep: int,
-    pad: int,
-    isolate: bool,
-    digest: str,
-) -> Any:
-    names = {ORIGINAL: "original", DERIVED: "derived"}
-    rows, kinds = [], []
-    for language in languages:
-        arrange = _fit if isolate else _stream
-        sequences = arrange(_lists(batch[names[language]]), max_seq_length, cls, sep)
-        rows += sequences
-        kinds += [language] * len(sequences)
-    if pair_rate > 0:
-        chosen = _uniform(seed, np.asarray(batch["index"])) < pair_rate
-        picked = {
-            name: [v for v, keep in zip(_lists(batch[name]), chosen, strict=True) if keep]
-            for name in ("original", "derived", "pieces", "order")
-        }
-        sequences = _pairs(picked, max_seq_length, cls, sep, pad, isolate)
-        rows += sequences
-        kinds += [PAIR] * len(sequences)
-    if isinstance(batch, pa.Table):
-        ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-        flat = np.concatenate(rows) if rows else np.zeros(0, np.int32)
-        columns = {"input_ids": pa.ListArray.from_arrays(ends, flat), "language": kinds}
-        return pa.table(columns, schema=PACKED.arrow_schema)
-    return {"input_ids": rows, "language": kinds}
+        if first:
+            close()
+        return rows
 
 
 def pack(
@@ -164,7 +155,7 @@ def pack(
     seed: int = 0,
     name: str = "corpus",
 ) -> Corpus:
-    """Pack tokenized sentences (`corpora.TOKENIZED`) into sequences of `max_seq_length` tokens.
+    """Pack tokenized sentences (`encoding.TOKENIZED`) into sequences of `max_seq_length` tokens.
 
     Each language's sentences run on end to end or, where they are not to see each other, stay whole
     and are dealt to where they fit. With a `pair_rate`, that share of the sentences also goes into
@@ -173,39 +164,14 @@ def pack(
     """
     if max_seq_length < 8:
         raise ValueError(f"max_seq_length must be at least 8, not {max_seq_length}")
-    arguments = {
-        "languages": [LANGUAGES[language] for language in languages],
-        "max_seq_length": max_seq_length,
-        "pair_rate": pair_rate,
-        "seed": seed,
-        "cls": tokenizer.cls_token_id,
-        "sep": tokenizer.sep_token_id,
-        "pad": tokenizer.pad_token_id,
-        "isolate": isolate_sentences,
-        "digest": code_digest(),
-    }
-    options: dict[str, Any] = {
-        "batched": True,
-        "batch_size": PACKING_BATCH,
-        "fn_kwargs": arguments,
-        "features": PACKED,
-        "remove_columns": ["original", "derived", "pieces", "order", "index"],
-    }
-    if isinstance(tokenized, Dataset):
-        tokenized = tokenized.with_format("arrow")
-        packed = tokenized.map(_pack, desc=f"Packing {name}", **options)
-        return packed.with_format("numpy")
-    return tokenized.map(_pack, **options)
-
-
-def _tokens(packed: Dataset, language: int | None = None) -> np.ndarray:
-    columns = packed.with_format("arrow")[:]
-    ids = columns["input_ids"].combine_chunks()
-    flat = ids.flatten().to_numpy(zero_copy_only=False)
-    if language is None:
-        return flat
-    of_language = columns["language"].to_numpy() == language
-    return flat[np.repeat(of_language, ids.value_lengths().to_numpy())]
+    special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+    packer = _Packer(languages, max_seq_length, isolate_sentences, pair_rate, seed, *special)
+    options: dict[str, Any] = {"batched": True, "batch_size": PACKING_BATCH, "features": PACKED}
+    options["remove_columns"] = list(TOKENIZED)
+    if isinstance(tokenized, IterableDataset):
+        return tokenized.map(packer.of_stream, **options)
+    packed = tokenized.with_format("arrow").map(packer, desc=f"Packing {name}", **options)
+    return packed.with_format("numpy")
 
 
 def packing_report(
@@ -219,19 +185,23 @@ def packing_report(
     The baseline is the loss of predicting every evaluation token by its frequency in the training
     text of its language (plus one): what a masked LM that knows nothing of context would reach.
     """
-    flat = _tokens(train)
-    used = np.count_nonzero(flat != tokenizer.pad_token_id)
-    report: dict[str, float] = {}
-    report["padding_share"] = float(100 * (1 - used / (len(train) * max_seq_length)))
+    counts = np.zeros((3, len(tokenizer)), np.int64)
+    for batch in train.with_format("arrow").iter(PACKING_BATCH):
+        lists = batch["input_ids"].combine_chunks()
+        kinds = np.repeat(batch["language"].to_numpy(), lists.value_lengths().to_numpy())
+        for kind in (ORIGINAL, DERIVED, PAIR):
+            tokens = lists.flatten().to_numpy()[kinds == kind]
+            counts[kind] += np.bincount(tokens, minlength=len(tokenizer))
+    used = counts.sum() - counts[:, tokenizer.pad_token_id].sum()
+    report = {"padding_share": float(100 * (1 - used / (len(train) * max_seq_length)))}
     ordinary = np.ones(len(tokenizer), dtype=bool)
     ordinary[reserved_ids(tokenizer)] = False
     for name, rows in evaluation.items():
-        counts = np.bincount(_tokens(train, LANGUAGES[name]), minlength=len(tokenizer)) + 1
-        surprise = -np.log(counts / counts[ordinary].sum())
-        tokens = _tokens(rows)
-        report[f"eval_{name}_frequency_baseline_loss"] = float(
-            surprise[tokens[ordinary[tokens]]].mean()
-        )
+        smoothed = counts[LANGUAGES[name]] + 1
+        surprise = -np.log(smoothed / smoothed[ordinary].sum())
+        tokens = rows.with_format("arrow")[:]["input_ids"].combine_chunks().flatten().to_numpy()
+        loss = surprise[tokens[ordinary[tokens]]].mean()
+        report[f"eval_{name}_frequency_baseline_loss"] = float(loss)
     return report
 
 
@@ -266,31 +236,34 @@ class EpochDataset(_Epoch, torch.utils.data.Dataset):
         return len(self.packed)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
+        return {**self.packed[index], "example": index, "epoch": self.epoch}
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        rows = self.packed[indices]
-        return [
-            {"input_ids": ids, "language": language, "example": index, "epoch": self.epoch}
-            for ids, language, index in zip(
-                rows["input_ids"], rows["language"], indices, strict=True
-            )
-        ]
+        rows, epoch = self.packed[indices], self.epoch
+        numbered = zip(rows["input_ids"], rows["language"], indices, strict=True)
+        names = ("input_ids", "language", "example", "epoch")
+        return [dict(zip(names, (*row, epoch), strict=True)) for row in numbered]
 
 
 class EpochStream(_Epoch, torch.utils.data.IterableDataset):
-    """`EpochDataset` for a stream: sequences are numbered as they come."""
+    """`EpochDataset` for a stream: sequences are numbered as they come.
+
+    One worker reads, whatever their number: masks and a resumed run do not depend on how many.
+    """
 
     def __init__(self, packed: IterableDataset, *, shuffle_buffer: int = 0, seed: int = 0):
         super().__init__()
-        self.packed = packed.map(
-            lambda row, index: {"example": index}, with_indices=True
-        ).with_format("numpy")
+        self.packed = packed.map(lambda row, index: {"example": index}, with_indices=True)
         if shuffle_buffer:
             self.packed = self.packed.shuffle(seed=seed, buffer_size=shuffle_buffer)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        epoch = self.epoch
+        worker, epoch = torch.utils.data.get_worker_info(), self.epoch
+        if worker and worker.id:
+            return
         self.packed.set_epoch(epoch)  # reseeds the shuffle
-        for row in self.packed:
-            yield {**row, "epoch": epoch}
+        # Row by row, `datasets` would deal its files to the workers, each with numbers of its own.
+        for batch in self.packed.iter(STREAM_BATCH):
+            for values in zip(*batch.values(), strict=True):
+                row = dict(zip(batch, values, strict=True))
+                yield row | {"input_ids": np.array(row["input_ids"]), "epoch": epoch}

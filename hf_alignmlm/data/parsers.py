@@ -1,15 +1,12 @@
 """Parsers of dependency trees: pipelines of spaCy's or stanza's, behind one interface."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hf_alignmlm.languages.word_order import Sentence
 
@@ -19,17 +16,8 @@ discourse dislocated expl fixed flat goeswith iobj list mark nmod nsubj nummod o
 parataxis punct reparandum root vocative xcomp"""
 
 
-class Parser(Protocol):
-    """What gives words and trees; `digest` changes with all that these depend on."""
-
-    language: str
-    digest: str
-
-    def words(self, sentences: Sequence[str]) -> list[list[str]]: ...
-    def trees(self, sentences: Iterable[Sequence[str]]) -> Iterator[Sentence]: ...
-
-
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
+    """A library that not everybody has; ValueError that says how to get it."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -46,16 +34,19 @@ def digest_files(files: Iterable[Path], *more: Any) -> str:
 
 
 class SpacyParser:
-    """A pipeline of spaCy's, saved in a folder. A sentence stays one sentence."""
+    """A pipeline of spaCy's, saved in a folder; `digest` changes with all that trees depend on."""
 
     def __init__(self, folder: Path) -> None:
-        spacy = _library("spacy")
+        spacy = library("spacy")
         if not (folder / "config.cfg").is_file():
             raise ValueError(f"{folder} is no parser: name a folder of spaCy's, or stanza:en")
-        self.nlp = spacy.load(folder, exclude=["ner", "lemmatizer"])
-        self.language = self.nlp.lang
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.digest = digest_files(files, spacy.__version__)
+        try:
+            self.nlp = spacy.load(folder, exclude=["ner", "lemmatizer"])
+        except Exception as error:  # each damaged file has an error of its own
+            raise ValueError(f"{folder}: spaCy cannot load this parser: {error}") from error
+        self.language, self._doc = self.nlp.lang, spacy.tokens.Doc
         has_parser = "parser" in self.nlp.pipe_names
         labels = self.nlp.get_pipe("parser").labels if has_parser else ["no parser"]
         if foreign := {label.partition(":")[0].lower() for label in labels} - {*RELATIONS.split()}:
@@ -68,29 +59,24 @@ class SpacyParser:
         return [[token.text for token in tokenizer(s) if not token.is_space] for s in sentences]
 
     def trees(self, sentences: Iterable[Sequence[str]]) -> Iterator[Sentence]:
+        given = [tuple(words) for words in sentences]
         # From words even if they are the tokenizer's: its tokens have norms that a treebank's lack.
-        doc = partial(_library("spacy.tokens").Doc, self.nlp.vocab)
-        given = list(sentences)
+        starts = ([i == 0 for i in range(len(words))] for words in given)
         docs = (
-            doc(
-                words=[word or "_" for word in words],
-                sent_starts=[i == 0 for i in range(len(words))],
-            )
-            for words in given
+            self._doc(self.nlp.vocab, [word or "_" for word in words], sent_starts=first)
+            for words, first in zip(given, starts, strict=True)
         )
         for words, parsed in zip(given, self.nlp.pipe(docs), strict=True):
-            rows = []
-            for token in parsed:
-                head = 0 if token.head.i == token.i else token.head.i + 1
-                rows.append((token.pos_, head, "root" if token.dep_ == "ROOT" else token.dep_))
-            yield Sentence(tuple(words), *zip(*rows, strict=True))
+            heads = (0 if word.head == word else word.head.i + 1 for word in parsed)
+            relations = ("root" if word.dep_ == "ROOT" else word.dep_ for word in parsed)
+            yield Sentence(words, tuple(w.pos_ for w in parsed), tuple(heads), tuple(relations))
 
 
 class StanzaParser:
     """stanza's pipeline of a language; its models must have been downloaded."""
 
     def __init__(self, language: str) -> None:
-        self.language, self._stanza = language, _library("stanza")
+        self.language, self._stanza = language, library("stanza")
         self._tokenizer = self._pipeline("tokenize", tokenize_no_ssplit=True)
         self._parser = self._pipeline("tokenize,pos,lemma,depparse", tokenize_pretokenized=True)
         options = {**self._tokenizer.config, **self._parser.config}
@@ -116,7 +102,7 @@ class StanzaParser:
             yield Sentence(tuple(words), *zip(*rows, strict=True))
 
 
-def load_parser(name: str) -> Parser:
+def load_parser(name: str) -> SpacyParser | StanzaParser:
     """A parser by its folder (spaCy's) or as `stanza:en`; ValueError or OSError, in one line."""
     if name.startswith("stanza:"):
         return StanzaParser(name.removeprefix("stanza:"))

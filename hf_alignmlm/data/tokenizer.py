@@ -1,24 +1,16 @@
 """One WordPiece vocabulary for two languages: a derived token's id is its original's id + V."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordPieceTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS, is_punctuation, spelling
@@ -29,13 +21,15 @@ SPECIAL_TOKENS = {
 }
 CONTINUATION = "##"
 MAX_ALPHABET = 1000
+LONGEST_WORD = 1000
 
 
 def blank_tokenizer(*, lowercase: bool = False) -> Tokenizer:
-    """BERT's normaliser and pre-tokenizer, without a vocabulary."""
+    """BERT's normaliser, pre-tokenizer and decoder, without a vocabulary."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix=CONTINUATION)
     return tokenizer
 
 
@@ -50,12 +44,25 @@ def train_tokenizer(
     out: they will be [UNK].
     """
     tokenizer = blank_tokenizer(lowercase=lowercase)
-    texts = [tokenizer.normalizer.normalize_str(text) for text in texts]
-    counts = Counter(chain.from_iterable(texts))
+    normalized, blocks = map(tokenizer.normalizer.normalize_str, texts), []
+    while block := "\n".join(islice(normalized, 1000)):
+        blocks.append(block.encode())  # two passes over a text hold it in as little as they can
+
+    def lines() -> Iterator[str]:
+        for block in blocks:
+            yield from block.decode().split("\n")
+
+    counts = Counter(chain.from_iterable(lines()))
     # The trainer numbers characters in the order of a hash and breaks ties between merges by these
     # numbers. With the characters given beforehand, in order, as if they were special tokens, its
     # result is a function of the text alone.
-    characters = _alphabet(counts)
+    usual = [c for c, n in counts.most_common() if n > 1 and not c.isspace()]
+    characters = sorted([c for c in usual if c not in DERIVED_CHARACTERS][:MAX_ALPHABET])
+    if not characters:
+        raise ValueError(
+            "there is no text to train a tokenizer on: the corpus is empty, or all of it uses the "
+            "derived script"
+        )
     alphabet = characters + [CONTINUATION + c for c in characters if not is_punctuation(c)]
     first = [*SPECIAL_TOKENS.values(), *alphabet]
     if vocab_size <= len(first):
@@ -63,62 +70,62 @@ def train_tokenizer(
             f"vocab_size {vocab_size} is too small: special tokens and the characters of this text "
             f"alone take {len(first)}"
         )
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=first, show_progress=False
-    )
+    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=first, show_progress=False)
     # The trainer would number any other character, too, and past `vocab_size`.
-    others = [c for c in counts if not c.isspace() and c not in characters]
-    tokenizer.train_from_iterator(_without_words_of(others, texts), trainer)
-    state = json.loads(tokenizer.to_str())
-    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in alphabet]
-    return _wrap(_framed(Tokenizer.from_str(json.dumps(state))), model_max_length)
-
-
-def _alphabet(counts: Counter[str]) -> list[str]:
-    """The characters, in order, that a vocabulary has: the most frequent, seen more than once."""
-    usual = [c for c, n in counts.most_common() if n > 1 and not c.isspace()]
-    characters = [c for c in usual if c not in DERIVED_CHARACTERS][:MAX_ALPHABET]
-    if not characters:
-        raise ValueError(
-            "there is no text to train a tokenizer on: the corpus is empty, or all of it uses the "
-            "derived script"
-        )
-    return sorted(characters)
-
-
-def _without_words_of(characters: list[str], texts: list[str]) -> list[str]:
-    """The texts without the words that have one of these characters."""
-    if not characters:
-        return texts
-    one_of = f"[{''.join(map(re.escape, characters))}]"
-    character, word = re.compile(one_of), re.compile(rf"\S*{one_of}\S*")
-    return [word.sub("", text) if character.search(text) else text for text in texts]
-
-
-def _framed(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with BERT's frame, [CLS] text [SEP], and with its decoder."""
-    tokenizer.decoder = decoders.WordPiece(prefix=CONTINUATION)
+    others = [re.escape(c) for c in counts if not c.isspace() and c not in characters]
+    tokenizer.train_from_iterator(_trainable(lines(), "".join(others)), trainer)
     cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(
+    tokenizer.post_processor = TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:1 {sep}:1",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
     )
-    return tokenizer
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in alphabet]
+    return _wrap(state, model_max_length, SPECIAL_TOKENS)
 
 
-def _wrap(tokenizer: Tokenizer, model_max_length: int, **special: str) -> PreTrainedTokenizerFast:
+def _trainable(lines: Iterable[str], others: str) -> Iterator[str]:
+    """The lines without words that have one of these characters, or that are longest.
+
+    The trainer takes a time that is quadratic in the length of a word; WordPiece makes [UNK] of
+    those beyond a hundred characters.
+    """
+    other = re.compile(f"[{others}]" if others else "(?!)")
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+
+    def shortened(run: re.Match[str]) -> str:
+        if other.search(run[0]):
+            return ""
+        if len(run[0]) <= LONGEST_WORD:
+            return run[0]
+        return " ".join(word for word, _ in split(run[0]) if len(word) <= LONGEST_WORD)
+
+    for line in lines:
+        changes = len(line) > LONGEST_WORD or other.search(line)
+        yield re.sub(r"\S+", shortened, line) if changes else line
+
+
+def _wrap(
+    state: dict[str, Any], model_max_length: int, special: dict[str, str]
+) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         model_max_length=model_max_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **(special or SPECIAL_TOKENS),
+        **special,
     )
 
 
 def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
     """Any checkpoint's tokenizer, checked to be one that a synthetic language can use."""
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged file, there is no common class
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{name_or_path}: no usable tokenizer.json ({reason})") from None
     check_wordpiece(tokenizer)
     return tokenizer
 
@@ -161,22 +168,21 @@ def double_tokenizer(
     spellings of special tokens never occur in a text, so both languages share the special tokens.
     """
     check_wordpiece(tokenizer)
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     size = len(vocabulary)
     if sorted(vocabulary.values()) != list(range(size)):
         raise ValueError("this tokenizer's ids have gaps: it cannot be doubled by adding V")
-    ordinary = [token for token in vocabulary if token not in tokenizer.all_special_tokens]
-    language = spelling_all(language, ordinary)
+    language = spelling_all(language, vocabulary.keys() - set(tokenizer.all_special_tokens))
     table = spelling(language.alphabet).table
 
     def derived(token: str) -> str:
         prefix = CONTINUATION if len(token) > 2 and token.startswith(CONTINUATION) else ""
         return prefix + token.removeprefix(prefix).translate(table)
 
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
     state["model"]["vocab"] = vocabulary | {derived(t): i + size for t, i in vocabulary.items()}
     special = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS}
-    doubled = _wrap(Tokenizer.from_str(json.dumps(state)), tokenizer.model_max_length, **special)
+    doubled = _wrap(state, tokenizer.model_max_length, special)
     if len(doubled) != 2 * size:
         raise ValueError("this tokenizer's spellings are not one-to-one: it cannot be doubled")
     return doubled, language
@@ -184,11 +190,10 @@ def double_tokenizer(
 
 def reserved_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The ids of special tokens and of their derived spellings: no words of either language."""
-    spelled = [token.translate(spelling().table) for token in tokenizer.all_special_tokens]
     vocabulary = tokenizer.get_vocab()
-    return sorted(
-        {*tokenizer.all_special_ids, *(vocabulary[t] for t in spelled if t in vocabulary)}
-    )
+    spelled = (token.translate(spelling().table) for token in tokenizer.all_special_tokens)
+    twins = (vocabulary[token] for token in spelled if token in vocabulary)
+    return sorted({*tokenizer.all_special_ids, *twins})
 
 
 def is_doubled(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -1,8 +1,8 @@
 """`alignmlm corpus`: a folder with a corpus or a task beside its twins, a configuration each."""
 
-from __future__ import annotations
-
+import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -10,24 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
-from datasets import BuilderConfig
 
 from hf_alignmlm.arguments import one_line_errors, option, parse, versions
 from hf_alignmlm.data.sources import check_file
 from hf_alignmlm.files import write_json, write_text
-from hf_alignmlm.hub.builders import ParallelBuilder, ParallelCorpus, ParallelTask, SourceConfig
-from hf_alignmlm.hub.cards import (
-    BUILD_FILE,
-    CARD_FILE,
-    dataset_card,
-    read_builds,
-    without_folders,
-)
+from hf_alignmlm.hub.builders import ParallelCorpus, ParallelTask, SourceConfig
+from hf_alignmlm.hub.cards import BUILD_FILE, CARD_FILE, dataset_card, read_builds, without_folders
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.tasks import TASKS
+from hf_alignmlm.tasks.base import SPLITS
 
-# What a build's rows depend on, beside its files and our code.
-OPTIONS = sorted({f.name for f in fields(SourceConfig)} - {f.name for f in fields(BuilderConfig)})
+# A build's own place until it is whole, in the folder of the dataset.
+SCRATCH = ".partial"
 
 
 @dataclass
@@ -69,19 +63,19 @@ def build(arguments: BuildArguments) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: name a folder as --output_dir")
     first = next(iter(builders.values()))
-    options = {name: getattr(first.config, name) for name in OPTIONS}
-    record = {"kind": first.kind, "options": without_folders(options), **first.config.digests()}
+    record = {"kind": first.kind, **without_folders(first.config.record())}
+    _settle(folder)
     done = _check_folder(folder, builders, record, overwrite=arguments.overwrite_output_dir)
     for name, builder in builders.items():
         if name in done:
             print(f"{folder / name} holds this build already", flush=True)
         else:
-            _build_one(builder, folder / name, record, arguments)
-    write_text(folder / CARD_FILE, str(dataset_card(read_builds(folder), folder.name)))
+            _build_one(builder, folder, record, arguments)
+        write_text(folder / CARD_FILE, str(dataset_card(read_builds(folder), folder.name)))
     return [folder / name for name in builders]
 
 
-def _builders(arguments: BuildArguments) -> dict[str, ParallelBuilder]:
+def _builders(arguments: BuildArguments) -> dict[str, ParallelCorpus]:
     """A builder for each language; ValueError or OSError for what cannot be built."""
     task = arguments.task_name
     if not arguments.output_dir:
@@ -90,24 +84,24 @@ def _builders(arguments: BuildArguments) -> dict[str, ParallelBuilder]:
         raise ValueError(f"unknown task_name {task!r}: known are {', '.join(TASKS)}")
     for path in [*arguments.train_file, *arguments.validation_file, *arguments.test_file]:
         check_file(path)
-    given = asdict(arguments)
-    given |= {"source_name": arguments.dataset_name}
+    given = asdict(arguments) | {"source_name": arguments.dataset_name}
     given |= {"source_config_name": arguments.dataset_config_name}
-    options = {name: given[name] for name in OPTIONS}
+    source = {f.name: given[f.name] for f in fields(SourceConfig) if f.name in given}
     make = ParallelCorpus if task is None else partial(ParallelTask, task)
     names = dict.fromkeys(SyntheticLanguage(name).name for name in arguments.language)
-    return {name: make(config_name=name, **options) for name in names}
+    return {name: make(config_name=name, **source) for name in names}
 
 
 def _check_folder(
-    folder: Path, builders: dict[str, ParallelBuilder], record: dict[str, Any], *, overwrite: bool
+    folder: Path, builders: dict[str, ParallelCorpus], record: dict[str, Any], *, overwrite: bool
 ) -> set[str]:
     """The languages that lie in the folder, built as `record` says; ValueError for other files."""
-    before = read_builds(folder)
+    before, card = read_builds(folder), folder / CARD_FILE
     done = {name for name, built in before.items() if built.items() >= record.items()}
-    card = folder / CARD_FILE
-    as_built = not card.exists() or card.read_text() == str(dataset_card(before, folder.name))
-    if not as_built and not overwrite:
+    # A build that was killed may have put a language in its place, and not yet the card.
+    known = [{n: before[n] for n in before if n != added} for added in (None, *before)]
+    cards = (str(dataset_card(builds, folder.name)) for builds in known if builds)
+    if card.exists() and not overwrite and card.read_text() not in cards:
         raise ValueError(
             f"{card} is not as it was built: give --overwrite_output_dir to replace it"
         )
@@ -125,41 +119,52 @@ def _check_folder(
 
 
 def _build_one(
-    builder: ParallelBuilder, target: Path, record: dict[str, Any], arguments: BuildArguments
+    builder: ParallelCorpus, folder: Path, record: dict[str, Any], arguments: BuildArguments
 ) -> None:
     """Write one language beside its place, then move it there whole."""
-    scratch = target.parent / ".partial"
+    name, old = builder.config.name, folder / SCRATCH / "old"
+    old.mkdir(parents=True)
     try:
-        _write(builder, scratch / target.name, record, arguments)
-        shutil.rmtree(target, ignore_errors=True)
-        (scratch / target.name).rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    rows = (f"{s} {i.num_examples:,} rows" for s, i in (builder.info.splits or {}).items())
-    print(f"{target}: {', '.join(rows)}", flush=True)
-
-
-def _write(
-    builder: ParallelBuilder, folder: Path, record: dict[str, Any], arguments: BuildArguments
-) -> None:
-    processes = arguments.preprocessing_num_workers
-    builder.download_and_prepare(
-        str(folder), file_format="parquet", num_proc=processes, max_shard_size="200MB"
-    )
-    splits = builder.info.splits or {}
-    first = next(folder.glob(f"{builder.kind}-train*.parquet"))
-    example = next(parquet.ParquetFile(first).iter_batches(batch_size=1)).to_pylist()[0]
-    write_json(
-        folder / BUILD_FILE,
-        {
-            **record,
+        # A place that no process of a dead build can write to.
+        new = Path(tempfile.mkdtemp(dir=folder / SCRATCH)) / name
+        processes = arguments.preprocessing_num_workers
+        builder.download_and_prepare(
+            str(new), file_format="parquet", num_proc=processes, max_shard_size="200MB"
+        )
+        counts = {s: info.num_examples for s, info in (builder.info.splits or {}).items()}
+        first = parquet.ParquetFile(next(new.glob(f"{builder.kind}-train*.parquet")))
+        about = {
             "language": asdict(builder.config.language()),
-            "splits": {split: info.num_examples for split, info in splits.items()},
-            "example": example,
+            "splits": counts,
+            "example": next(first.iter_batches(batch_size=1)).to_pylist()[0],
             "license": arguments.license,
             "versions": versions(),
-        },
-    )
+        }
+        write_json(new / BUILD_FILE, record | about)
+        if (folder / name).exists():
+            (folder / name).rename(old / name)
+        new.rename(folder / name)
+    finally:
+        _settle(folder)
+    rows = (f"{split} {count:,} rows" for split, count in counts.items())
+    print(f"{folder / name}: {', '.join(rows)}", flush=True)
+
+
+def _settle(folder: Path) -> None:
+    """End what a build began, dead or done: its scratch goes, and what others put there comes back.
+
+    An old build whose place is still empty returns to it.
+    """
+    for old in (folder / SCRATCH / "old").glob("*"):
+        if not (folder / old.name).exists():
+            old.rename(folder / old.name)
+            continue
+        kind = re.escape(read_builds(folder)[old.name]["kind"])
+        shards = rf"{kind}-({'|'.join(SPLITS)})(-\d+-of-\d+)?\.parquet"
+        for path in old.iterdir():
+            if not re.fullmatch(rf"{BUILD_FILE}|dataset_info\.json|{shards}", path.name):
+                path.rename(folder / old.name / path.name)
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,10 +1,9 @@
 """Builders: a corpus or a task beside its twin, as parquet that `load_dataset` takes anywhere."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,15 @@ from hf_alignmlm.tasks.base import SPLITS
 
 logger = logging.get_logger(__name__)
 
-# Rows that become one table; and the most parts of a split that processes share, in order.
-ROWS, PARTS = 2_000, 64
-# Rows of a split, and the range of their numbers, to rows of the built dataset.
-Derive = Callable[[Any, range], list[dict[str, Any]]]
+# Rows that are read, and rows that are written, at a time.
+ROWS = 2_000
+Numbered = Iterator[tuple[int, Any]]
+
+
+def _numbered(rows: Any, starts: Sequence[int], count: int) -> Numbered:
+    for start in starts:
+        part = rows[start : start + count]
+        yield from enumerate(part.to_pylist() if isinstance(part, pa.Table) else part, start)
 
 
 @dataclass
@@ -46,82 +50,49 @@ class SourceConfig(datasets.BuilderConfig):
     model_name_or_path: str | None = None
     max_samples: int | None = None
 
-    def digests(self) -> dict[str, Any]:
-        """What the rows depend on beside the options: the code, and the files as they are now."""
+    def record(self) -> dict[str, Any]:
+        """All that the rows depend on: the options, the code, and the files as they are now."""
+        own = fields(self)[len(fields(datasets.BuilderConfig)) :]
         files = [Path(f) for f in (*self.train_file, *self.validation_file, *self.test_file)]
         for folder, pattern in ((self.model_name_or_path, "*.json"), (self.source_name, "**/*")):
             files += sorted(p for p in Path(folder).glob(pattern) if p.is_file()) if folder else []
         stats = [(path.name, path.stat()) for path in files]
-        stamps = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-        return {"code": code_digest(), "files": stamps}
+        return {
+            "options": {field.name: getattr(self, field.name) for field in own},
+            "code": code_digest(),
+            "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
+        }
 
-    def create_config_id(
-        self, config_kwargs: dict[str, Any], custom_features: Features | None = None
-    ) -> str:
+    def create_config_id(self, config_kwargs: dict[str, Any], *args: Any, **more: Any) -> str:
         # The cache of `datasets` knows this id, not our code nor the files behind the names.
-        return super().create_config_id(config_kwargs | self.digests(), custom_features)
+        return super().create_config_id(config_kwargs | self.record(), *args, **more)
 
     def language(self) -> SyntheticLanguage:
         """The language of that name; the checkpoint's characters, where there is one."""
-        if self.model_name_or_path:
-            known = SyntheticLanguage.from_pretrained(self.model_name_or_path)
-            return replace(known, name=self.name, seed=self.language_seed)
-        return SyntheticLanguage.from_name(self.name, seed=self.language_seed)
+        name = self.model_name_or_path
+        known = SyntheticLanguage.from_pretrained(name) if name else SyntheticLanguage(self.name)
+        return replace(known, name=self.name, seed=self.language_seed)
 
-    def split_words(self, language: SyntheticLanguage) -> Callable[[str], list[str]]:
-        """Text to words, as the checkpoint or cased BERT has them."""
+    def words_of(self, language: SyntheticLanguage) -> Callable[[str], list[str]]:
+        """A function from text to words, as the checkpoint or cased BERT has them."""
         name = self.model_name_or_path
         tokenizer = load_tokenizer(name) if name else blank_tokenizer().to_str()
         return WordEncoder(tokenizer, language).words
 
 
-class ParallelBuilder(datasets.ArrowBasedBuilder):
-    """A split's rows, derived in parts, in order."""
+class ParallelCorpus(datasets.ArrowBasedBuilder):
+    """A corpus and its twin: a row a sentence, `original` and `derived`, words apart by spaces."""
 
     VERSION = datasets.Version("1.0.0")
     BUILDER_CONFIG_CLASS = SourceConfig
     kind = "corpus"
-    features: Any = None
+    features: dict[str, Any] = dict.fromkeys(("original", "derived"), Value("string"))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, dataset_name=self.kind, **kwargs)
 
-    def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
-            description=self.__doc__ or "", features=Features(self.features)
-        )
-
-    def _generators(self, splits: dict[str, Any]) -> list[datasets.SplitGenerator]:
-        generators = []
-        for name, rows in splits.items():
-            # Text without the trees that a language needs fails here, before any work.
-            self._deriver(name)(rows, range(1))
-            step = max(ROWS, -(-len(rows) // PARTS))
-            # Processes share the lists among these arguments, so there is but one.
-            parts = [(i, min(i + step, len(rows))) for i in range(0, len(rows), step)]
-            arguments = {"name": name, "rows": rows, "parts": parts}
-            generators.append(datasets.SplitGenerator(name=name, gen_kwargs=arguments))
-        return generators
-
-    def _generate_tables(
-        self, name: str, rows: Any, parts: list[tuple[int, int]]
-    ) -> Iterator[tuple[int, pa.Table]]:
-        schema, derive = self.info.features.arrow_schema, self._deriver(name)
-        starts = [(i, last) for first, last in parts for i in range(first, last, ROWS)]
-        for number, (start, last) in enumerate(starts, parts[0][0]):
-            derived = derive(rows, range(start, min(start + ROWS, last)))
-            yield number, pa.Table.from_pylist(derived, schema=schema)
-
-    def _deriver(self, name: str) -> Derive:
-        raise NotImplementedError
-
-
-class ParallelCorpus(ParallelBuilder):
-    """A corpus and its twin: a row a sentence, `original` and `derived`, words apart by spaces."""
-
-    features = dict.fromkeys(("original", "derived"), Value("string"))
-
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+    def rows(self) -> dict[str, Any]:
+        """The rows of each split; a slice of them is a tuple, or a table of Arrow."""
         config = self.config
         train, validation = load_splits(
             config.train_file,
@@ -131,36 +102,48 @@ class ParallelCorpus(ParallelBuilder):
             max_train_samples=config.max_samples,
             max_eval_samples=config.max_samples,
         )
-        return self._generators({"train": train, "validation": validation})
+        return {"train": train.with_format("arrow"), "validation": validation.with_format("arrow")}
 
-    def _deriver(self, name: str) -> Derive:
-        language = self.config.language()
-        split, skipped = self.config.split_words(language), list[int]()
-
-        def derive(rows: Any, numbers: range) -> list[dict[str, Any]]:
-            built = []
-            batch = rows[numbers.start : numbers.stop]
-            for position, number in enumerate(numbers):
-                row = {column: values[position] for column, values in batch.items()}
-                if language.uses_derived_script(row_text(row)):
-                    skipped.append(number)
-                    if len(skipped) == 1:
-                        logger.warning(
-                            "%s: row %d already uses the derived script; such rows are skipped",
-                            *(name, number + 1),
-                        )
-                    continue
-                where = f"{name}, row {number + 1}"
-                for words, tree, index in sentences(row, number, split):
+    def derive(self, split: str, rows: Numbered) -> Iterator[dict[str, Any]]:
+        """The rows of the built dataset, from those of the original and their numbers."""
+        language, warned = self.config.language(), False
+        words_of = self.config.words_of(language)
+        for number, row in rows:
+            if not language.uses_derived_script(row_text(row)):
+                where = f"{split}, row {number + 1}"
+                for words, tree, index in sentences(row, number, words_of):
                     order = language.order(words, tree=tree, index=index, where=where)
                     derived = language.spell(" ".join([words[i] for i in order]))
-                    built.append({"original": " ".join(words), "derived": derived})
-            return built
+                    yield {"original": " ".join(words), "derived": derived}
+            elif not warned:
+                text = "%s: row %d already uses the derived script; such rows are skipped"
+                logger.warning(text, split, number + 1)
+                warned = True
 
-        return derive
+    def _info(self) -> datasets.DatasetInfo:
+        description = self.__doc__ or ""
+        return datasets.DatasetInfo(description=description, features=Features(self.features))
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        generators = []
+        for split, rows in self.rows().items():
+            # Text without the trees that a language needs fails here, before any work.
+            next(self.derive(split, _numbered(rows, [0], 1)), None)
+            # Processes share the lists among these arguments, so there is but one.
+            starts = list(range(0, len(rows), ROWS))
+            arguments = {"split": split, "rows": rows, "starts": starts}
+            generators.append(datasets.SplitGenerator(name=split, gen_kwargs=arguments))
+        return generators
+
+    def _generate_tables(
+        self, split: str, rows: Any, starts: list[int]
+    ) -> Iterator[tuple[int, pa.Table]]:
+        derived = self.derive(split, _numbered(rows, starts, ROWS))
+        while part := list(islice(derived, ROWS)):
+            yield starts[0], pa.Table.from_pylist(part, schema=self.info.features.arrow_schema)
 
 
-class ParallelTask(ParallelBuilder):
+class ParallelTask(ParallelCorpus):
     """A task and its twin: the task's own columns, and `derived_` ones of what changes."""
 
     def __init__(self, task: str, *args: Any, **kwargs: Any) -> None:
@@ -168,28 +151,25 @@ class ParallelTask(ParallelBuilder):
         self.kind, self.features = task, TASKS[task].features
         super().__init__(*args, **kwargs)
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+    def rows(self) -> dict[str, Any]:
         config = self.config
         given = (config.train_file, config.validation_file, config.test_file)
         if any(len(files) > 1 for files in given):
             raise ValueError("a task takes one file for each split")
         data = read_task(
             TASKS[self.kind],
-            config.split_words(config.language()),
+            config.words_of(config.language()),
             files={s: files[0] for s, files in zip(SPLITS, given, strict=True) if files},
             dataset_name=config.source_name,
             dataset_config_name=config.source_config_name,
             max_samples=dict.fromkeys(SPLITS, config.max_samples),
         )
-        return self._generators({split: tuple(rows) for split, rows in data.rows.items()})
+        return {split: tuple(rows) for split, rows in data.rows.items()}
 
-    def _deriver(self, name: str) -> Derive:
+    def derive(self, split: str, rows: Numbered) -> Iterator[dict[str, Any]]:
         task, language = TASKS[self.kind], self.config.language()
-
-        def derive(rows: Any, numbers: range) -> list[dict[str, Any]]:
-            return [task.built_row(rows[i], task.derive(rows[i], language, i)[0]) for i in numbers]
-
-        return derive
+        for number, row in rows:
+            yield task.built_row(row, task.derive(row, language, number)[0])
 
 
 ParallelPos = partial(ParallelTask, "pos")

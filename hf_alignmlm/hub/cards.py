@@ -1,7 +1,5 @@
 """Cards: a run or a built dataset tells of itself what a reader needs, from its own files."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -11,13 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import (
-    DatasetCard,
-    DatasetCardData,
-    EvalResult,
-    ModelCard,
-    ModelCardData,
-)
+import jinja2
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
 from hf_alignmlm import __version__, minienglish
 from hf_alignmlm.arguments import one_line_errors
@@ -34,7 +27,6 @@ CARD_FILE = "README.md"
 BUILD_FILE = "build.json"
 TAGS = ["hf_alignmlm", "multilingual", "arxiv:2211.08547"]
 CORPUS_CATEGORIES = ["fill-mask", "translation"]
-CORPUS_COLUMNS = "a row a sentence, `original` and `derived`, words apart by spaces"
 SCORES = {"source": "original language", "bz": "zero-shot", "bs": "supervised"}
 
 
@@ -55,28 +47,6 @@ def number(value: Any, digits: int = 1) -> str:
     return f"{value:,.{digits}f}" if isinstance(value, int | float) else "–"
 
 
-def _render(template: str, data: ModelCardData | DatasetCardData, **values: Any) -> str:
-    # Not `ModelCard.from_template`: it has no includes, and leaves a misspelled name out silently.
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    quoted = partial(json.dumps, ensure_ascii=False)
-    filters = {"plain": plain, "code": code, "number": number, "quoted": quoted}
-    environment.filters |= {**filters, "task_title": task_title}
-    return environment.get_template(f"{template}.md").render(
-        metadata=data.to_yaml(),
-        version=__version__,
-        results_file=RESULTS_FILE,
-        build_file=BUILD_FILE,
-        **values,
-    )
-
-
 def without_folders(value: Any) -> Any:
     """What is published of an option: local files and folders by their names alone."""
     if isinstance(value, dict):
@@ -88,11 +58,10 @@ def without_folders(value: Any) -> Any:
 
 
 def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code) -> str:
-    """What a run was trained on, without the paths of the machine that trained it."""
+    """What a run or a build was made from, without the folders of the machine that made it."""
     if files := arguments.get("train_file"):
-        return ", ".join(
-            quote(Path(f).name) for f in ([files] if isinstance(files, str) else files)
-        )
+        files = [files] if isinstance(files, str) else files
+        return ", ".join(quote(Path(f).name) for f in files)
     for kind in ("dataset", "source"):
         if name := arguments.get(f"{kind}_name"):
             config = arguments.get(f"{kind}_config_name") or "default"
@@ -100,16 +69,25 @@ def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code
     return "the embedded corpus, a seeded grammar of English"
 
 
-def citations(results: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """BibTeX of a run's objective, of its alignment loss where that has a weight, and ALIGN-MLM's,
-    whose protocol it is."""
-    cited: list[Any] = [OBJECTIVES.get(results.get("objective") or "")]
-    if config.get("alignment_loss_weight"):
-        cited.append(ALIGNMENT_LOSSES.get(config.get("alignment_loss_type") or "cosine"))
-    texts = [getattr(one, "citation", "") for one in (*cited, OBJECTIVES["align-mlm"])]
-    entries = re.split(r"\n(?=@)", "\n".join(text.strip() for text in texts if text))
+def citations(objective: str = "", loss: str = "") -> str:
+    """BibTeX of an objective and of an alignment loss, and ALIGN-MLM's, whose protocol it is."""
+    cited = (OBJECTIVES.get(objective), ALIGNMENT_LOSSES.get(loss), OBJECTIVES["align-mlm"])
+    texts = "\n".join(text.strip() for one in cited if (text := getattr(one, "citation", "")))
     # By key: two of them may come from the same paper.
-    return "\n".join({entry.split(",")[0]: entry.strip() for entry in entries}.values())
+    return "\n".join({e.split(",")[0]: e.strip() for e in re.split(r"\n(?=@)", texts)}.values())
+
+
+# Not `ModelCard.from_template`: it has no includes, and leaves a misspelled name out silently.
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("hf_alignmlm.hub"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
+TEMPLATES.filters |= {"plain": plain, "code": code, "number": number, "task_title": task_title}
+TEMPLATES.filters |= {"quoted": partial(json.dumps, ensure_ascii=False)}
+TEMPLATES.globals |= {"version": __version__, "OBJECTIVES": OBJECTIVES, "TASKS": TASKS}
+TEMPLATES.globals |= {"corpus_name": corpus_name, "citations": citations}
 
 
 def _eval_results(tasks: Sequence[Mapping[str, Any]]) -> list[EvalResult]:
@@ -129,23 +107,6 @@ def _eval_results(tasks: Sequence[Mapping[str, Any]]) -> list[EvalResult]:
     ]
 
 
-def _example(language: SyntheticLanguage) -> dict[str, Sequence[str]]:
-    """A sentence and what the language makes of it; nothing of a language with text of its own."""
-    sentence = minienglish.sentence(5)
-    derived = language.derive(sentence.words, tree=sentence, index=5)
-    return {} if language.name == NATURAL else {"original": sentence.words, "derived": derived}
-
-
-def _task_runs(run: Path, transfer: str | Path | None) -> list[dict[str, Any]]:
-    """The results of the task runs below a folder that started from this run's checkpoint."""
-    return [
-        result
-        for result in (read_results(transfer) if transfer else [])
-        if "task" in result
-        and Path(result["arguments"]["model_name_or_path"]).resolve() == run.resolve()
-    ]
-
-
 def model_card(
     run: str | Path, *, repo_id: str | None = None, transfer: str | Path | None = None
 ) -> ModelCard:
@@ -155,11 +116,10 @@ def model_card(
     """
     run = Path(run)
     results, config = read_json(run / RESULTS_FILE), read_json(run / "config.json")
-    arguments, task = results.get("arguments", {}), results.get("task")
+    task, objective = results.get("task"), results.get("objective") or "objective unknown"
     if not task and "train_steps" not in results:
         raise ValueError(f"{run / RESULTS_FILE} is of no run of ours")
-    tasks = [results] if task else _task_runs(run, transfer)
-    objective = results.get("objective") or "objective unknown"
+    tasks = [results] if task else _task_runs(run, transfer) if transfer else []
     data = ModelCardData(
         language="en",
         license="apache-2.0",
@@ -169,24 +129,31 @@ def model_card(
         model_name=repo_id or run.name,
         eval_results=_eval_results(tasks) or None,
     )
-    language = SyntheticLanguage.from_pretrained(run)
-    card = _render(
-        "task" if task else "model",
-        data,
+    language, sentence = SyntheticLanguage.from_pretrained(run), minienglish.sentence(5)
+    derived = language.derive(sentence.words, tree=sentence, index=5)
+    example = {"original": sentence.words, "derived": derived}
+    weighted = config.get("alignment_loss_weight")
+    card = TEMPLATES.get_template("task.md" if task else "model.md").render(
+        metadata=data.to_yaml(),
         name=data.model_name,
         released=repo_id is not None,
         results=results,
+        arguments=results.get("arguments", {}),
         config=config,
+        objective=objective,
+        loss=(config.get("alignment_loss_type") or "cosine") if weighted else "",
         tasks=tasks,
         language=language,
-        example=_example(language),
-        objective=getattr(OBJECTIVES.get(objective), "title", objective),
-        auto_class=getattr(TASKS.get(task), "auto_class", "AutoModel"),
-        base=Path(arguments.get("model_name_or_path") or "").name,
-        corpus=corpus_name(arguments),
-        citations=citations(results, config),
+        example={} if language.name == NATURAL else example,
     )
     return ModelCard(card)
+
+
+def _task_runs(run: Path, transfer: str | Path) -> list[dict[str, Any]]:
+    """The results of the task runs below a folder that started from this run's checkpoint."""
+    tasks = [result for result in read_results(transfer) if "task" in result]
+    starts = [Path(task["arguments"]["model_name_or_path"]).resolve() for task in tasks]
+    return [task for task, start in zip(tasks, starts, strict=True) if start == run.resolve()]
 
 
 def read_builds(folder: str | Path) -> dict[str, Any]:
@@ -196,35 +163,28 @@ def read_builds(folder: str | Path) -> dict[str, Any]:
 
 def dataset_card(builds: dict[str, Any], name: str, *, released: bool = False) -> DatasetCard:
     """The card of a built dataset, whose `configs` let `load_dataset` find its files."""
-    if not builds:
-        return DatasetCard("")
     first = next(iter(builds.values()))
     kind, task = first["kind"], TASKS.get(first["kind"])
-    files = {
-        config: [
-            {"split": split, "path": f"{config}/{kind}-{split}*.parquet"}
-            for split in build["splits"]
-        ]
-        for config, build in builds.items()
-    }
+    configs = []
+    for config, build in builds.items():
+        paths = {split: f"{config}/{kind}-{split}*.parquet" for split in build["splits"]}
+        files = [{"split": split, "path": path} for split, path in paths.items()]
+        configs.append({"config_name": config, "data_files": files})
     data = DatasetCardData(
         language="en",
         license=first["license"],
         task_categories=[task.category] if task else CORPUS_CATEGORIES,
         tags=[*TAGS[:2], "synthetic", *TAGS[2:]],
         pretty_name=name,
-        configs=[{"config_name": config, "data_files": paths} for config, paths in files.items()],
+        configs=configs,
     )
-    card = _render(
-        "dataset",
-        data,
+    card = TEMPLATES.get_template("dataset.md").render(
+        metadata=data.to_yaml(),
         name=name,
         released=released,
         builds=builds,
-        columns=task.columns_description if task else CORPUS_COLUMNS,
+        first=first,
         languages=[(SyntheticLanguage(**b["language"]), b["example"]) for b in builds.values()],
-        corpus=corpus_name(first["options"]),
-        citations=citations({}, {}),
     )
     return DatasetCard(card)
 

@@ -1,7 +1,5 @@
 """Pushes: a run or a built dataset goes to the Hub with its card, in one commit."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence
@@ -25,7 +23,7 @@ RELEASED = (
 )
 
 
-def _contents(folder: Path) -> tuple[str, dict[str, Path | bytes]]:
+def _contents(folder: Path) -> tuple[str, dict[str, bytes | Path]]:
     """The type of repository that a folder makes, and its files there by name, without the card."""
     if builds := read_builds(folder):
         files = [path for name in builds for path in sorted((folder / name).iterdir())]
@@ -52,7 +50,7 @@ def push(
     Folders of this machine stay untold. `dry_run` lists the files with their sizes. A push can be
     repeated: what the Hub has is not sent again. `ValueError` in one line for one that failed.
     """
-    folder = Path(folder)
+    folder, api = Path(folder), HfApi(token=token)
     # The card first: it says what is wrong with a folder that holds neither.
     card = card_of(folder, repo_id=repo_id, transfer=transfer)
     repo_type, contents = _contents(folder)
@@ -63,15 +61,12 @@ def push(
     if dry_run:
         print(f"{len(contents)} files would go to {repo_type} {repo_id}")
         return
-    api = HfApi(token=token)
     # Not `upload_folder`: the card and the results are texts that differ from the folder's files.
-    operations = [CommitOperationAdd(name, content) for name, content in contents.items()]
+    files = [CommitOperationAdd(name, content) for name, content in contents.items()]
     message = "Upload with hf_alignmlm"
     try:
         url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
-        commit = api.create_commit(
-            url.repo_id, operations, repo_type=repo_type, commit_message=message
-        )
+        commit = api.create_commit(url.repo_id, files, repo_type=repo_type, commit_message=message)
     except (HTTPError, OSError, RuntimeError) as error:
         raise ValueError(
             f"the push to {repo_id} failed and left {folder} as it was; repeat it: {error}"
@@ -81,9 +76,8 @@ def push(
 
 def push_run(args: TrainingArguments) -> None:
     """Push a run as the library's own options say: `--hub_model_id` and those beside it."""
-    folder = str(args.output_dir)
-    name = args.hub_model_id or Path(folder).name
-    push(folder, name, private=args.hub_private_repo, token=args.hub_token)
+    name = args.hub_model_id or Path(str(args.output_dir)).name
+    push(str(args.output_dir), name, private=args.hub_private_repo, token=args.hub_token)
 
 
 def push_main(argv: Sequence[str] | None = None) -> None:
@@ -94,6 +88,5 @@ def push_main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--private", action="store_true", default=None, help="a private repository")
     parser.add_argument("--dry_run", action="store_true", help="list files and sizes only")
     parser.add_argument("--transfer", help="a folder of task runs, for the run's transfer results")
-    args = vars(parser.parse_args(argv))
     with one_line_errors():
-        push(args.pop("folder"), args.pop("repo_id"), **args)
+        push(**vars(parser.parse_args(argv)))

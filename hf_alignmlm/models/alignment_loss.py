@@ -1,7 +1,5 @@
 """Alignment losses: what pulls the embeddings of a pair together. One class a loss."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch
@@ -32,9 +30,7 @@ class AlignmentLoss(nn.Module):
     def __init__(self, dictionary: BilingualDictionary):
         super().__init__()
         self.register_buffer("rows", None, persistent=False)
-        self.original, self.derived = (
-            WordPieces([pair[side] for pair in dictionary.seen]) for side in (0, 1)
-        )
+        self.original, self.derived = (WordPieces(w) for w in zip(*dictionary.seen, strict=True))
 
     def pairs(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Both sides of the pairs, float32 [pairs, d] each, from [V, d] embeddings."""
@@ -63,14 +59,11 @@ class CosineAlignmentLoss(AlignmentLoss):
 
     def __init__(self, dictionary: BilingualDictionary):
         super().__init__(dictionary)
-        single = self.original.offsets is None and self.derived.offsets is None
-        if single:
+        if self.original.offsets is None and self.derived.offsets is None:  # one piece each
             self.rows = torch.stack([self.original.pieces, self.derived.pieces])
             self.runs = pair_runs(self.rows)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """The loss, a scalar, from [V, d] embeddings."""
         if self.rows is None:
             return cosine_alignment_loss(*self.pairs(embeddings))
-        loss = tied_embeddings(embeddings, None, embeddings.dtype, rows=self.rows, runs=self.runs)
-        return loss[2]
+        return tied_embeddings(embeddings, None, embeddings.dtype, self.rows, self.runs)[2]

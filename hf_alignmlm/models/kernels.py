@@ -3,8 +3,6 @@
 They go round modules that they know: `may_tie` says where that changes nothing but the time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,16 +22,14 @@ from hf_alignmlm.objectives.base import IGNORE_INDEX
 
 # Elements in a block of work: on a CPU what its cache holds, elsewhere what keeps a device busy.
 BLOCK = {"cpu": 1 << 18}
+# Runs shorter than this are looked up row by row.
+SHORTEST_RUN = 64
+Runs = list[tuple[int, int, int]]
 
 
 def _blocks(like: Tensor, rows: int, width: int) -> Iterator[slice]:
     size = max(1, BLOCK.get(like.device.type, 1 << 28) // width)
-    yield from (slice(start, start + size) for start in range(0, rows, size))
-
-
-# Runs shorter than this are looked up row by row.
-SHORTEST_RUN = 64
-Runs = list[tuple[int, int, int]]
+    yield from (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 def pair_runs(pairs: Tensor) -> Runs | None:
@@ -49,17 +45,13 @@ def pair_runs(pairs: Tensor) -> Runs | None:
     return [(*two, b - a) for two, a, b in zip(rows, starts, stops, strict=True)]
 
 
-def _pair_blocks(
-    weight: Tensor, pairs: Tensor, runs: Runs | None
-) -> Iterator[tuple[slice, tuple[Any, Any]]]:
+def _pair_blocks(weight: Tensor, pairs: Tensor, runs: Runs | None) -> Iterator[tuple[slice, Any]]:
     """Blocks of pairs: which these are, and each side's rows, as a slice or by number."""
     done = 0
     for left, right, length in runs or [(0, 0, pairs.shape[1])]:
         for block in _blocks(weight, length, weight.shape[1]):
-            start, stop = block.start, min(block.stop, length)
-            which = slice(done + start, done + stop)
-            sides = [slice(side + start, side + stop) for side in (left, right)]
-            yield which, tuple(sides if runs else pairs[:, which])
+            which, *sides = (slice(at + block.start, at + block.stop) for at in (done, left, right))
+            yield which, sides if runs else pairs[:, which]
         done += length
 
 
@@ -110,14 +102,13 @@ def may_tie(model: PreTrainedModel) -> bool:
     """Whether the word embeddings and the head of a BERT may be used without calling them."""
     embeddings: Any = model.get_input_embeddings()
     cls: Any = model.cls
-    head = cls.predictions
+    decoder = cls.predictions.decoder
+    modules = (embeddings, cls, cls.predictions, decoder)
+    kinds = (nn.Embedding, BertOnlyMLMHead, BertLMPredictionHead, nn.Linear)
     return (
-        is_plain(embeddings, nn.Embedding)
+        all(map(is_plain, modules, kinds))
         and embeddings.max_norm is None
-        and is_plain(cls, BertOnlyMLMHead)
-        and is_plain(head, BertLMPredictionHead)
-        and is_plain(head.decoder, nn.Linear)
-        and head.decoder.weight is embeddings.weight
+        and decoder.weight is embeddings.weight
         and type(embeddings.weight) is nn.Parameter  # no shard of one
     )
 
@@ -134,7 +125,6 @@ def tied_embeddings(
     weight: Tensor,
     ids: Tensor | None,
     dtype: torch.dtype,
-    *,
     rows: Tensor | None = None,
     runs: Runs | None = None,
     padding: int | None = None,
@@ -145,7 +135,7 @@ def tied_embeddings(
     from `ids`.
     """
     with torch.autocast(weight.device.type, enabled=False):
-        return _TiedEmbeddings.apply(weight, ids, rows, dtype, runs, padding)
+        return _TiedEmbeddings.apply(weight, ids, dtype, rows, runs, padding)
 
 
 class _TiedEmbeddings(torch.autograd.Function):
@@ -155,15 +145,7 @@ class _TiedEmbeddings(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        weight: Tensor,
-        ids: Tensor | None,
-        pairs: Tensor | None,
-        dtype: torch.dtype,
-        runs: Runs | None = None,
-        padding: int | None = None,
-    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    def forward(ctx: Any, weight: Any, ids: Any, dtype: Any, pairs: Any, runs: Any, padding: Any):  # type: ignore[no-untyped-def]
         ctx.set_materialize_grads(False)
         norms = cosines = None
         if pairs is not None:
@@ -234,14 +216,14 @@ def _plain_attention(
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         # The library adds any mask to the scores; a boolean one would add 1 to what may be seen.
         attention_mask = additive(attention_mask, query.dtype)
+    inputs = (module, query, key, value, attention_mask)
     scores = query.shape[:-1].numel() * key.shape[-2]
     if scores <= SCORES_KEPT or not torch.is_grad_enabled():
-        return eager_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return eager_attention_forward(*inputs, **kwargs)
 
-    def attend(*inputs: Any) -> Tensor:
-        return eager_attention_forward(module, *inputs, **kwargs)[0]
+    def attend(*again: Any) -> Tensor:
+        return eager_attention_forward(*again, **kwargs)[0]
 
-    inputs = (query, key, value, attention_mask)
     return checkpoint(attend, *inputs, use_reentrant=False), None
 
 

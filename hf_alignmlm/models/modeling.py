@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertForMaskedLM
@@ -19,8 +20,9 @@ from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES, AlignmentLoss
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 
-# Options of `from_pretrained` that say where files are.
+# Options of `from_pretrained` that say where files are, and of `save_pretrained` for its push.
 _WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+_HUB = ("repo_id", "token", "commit_message", "create_pr", "private", "revision", "tags")
 
 
 @dataclass
@@ -61,14 +63,15 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
     @property
     def alignment_loss_weight(self) -> float:
         """α, the weight of the alignment loss; 0 for none."""
-        return _setting(self.config, "alignment_loss_weight")
+        default = AlignedBertConfig.alignment_loss_weight
+        return getattr(self.config, "alignment_loss_weight", default)
 
     def set_dictionary(self, dictionary: BilingualDictionary | None) -> None:
         """Give the model the pairs to align; None takes them away.
 
         Raises ValueError for ids outside the vocabulary and for an unknown `alignment_loss_type`.
         """
-        name = _setting(self.config, "alignment_loss_type")
+        name = getattr(self.config, "alignment_loss_type", AlignedBertConfig.alignment_loss_type)
         if name not in ALIGNMENT_LOSSES:
             known = ", ".join(ALIGNMENT_LOSSES)
             raise ValueError(f"unknown alignment_loss_type {name!r}: known are {known}")
@@ -110,27 +113,20 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         losses then add up to that of the whole. `sparse_logits` leaves out the logits of unlabelled
         positions (default: while training); `keep_logits` returns them beside the loss.
         """
+        table, alignment_loss = None, None
         aligning = labels is not None and self.alignment_loss_weight != 0
-        table = alignment_loss = None
         if input_ids is not None and kernels.may_tie(self):
             inputs_embeds, table, alignment_loss = self._tied(input_ids, aligning)
             input_ids = None
         if aligning and alignment_loss is None:
             alignment_loss = self.compute_alignment_loss()
-        hidden = self.bert(
-            input_ids,
-            self._mask(attention_mask),
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
-        states, parts = hidden.last_hidden_state, {}
+        inputs = (input_ids, self._mask(attention_mask), token_type_ids, position_ids)
+        hidden = self.bert(*inputs, inputs_embeds, return_dict=True, **kwargs)
+        states = hidden.last_hidden_state
         if labels is not None and (self.training if sparse_logits is None else sparse_logits):
             labelled = labels != IGNORE_INDEX
             states, labels = states[labelled], labels[labelled]
-        logits = self._logits(states, table)
+        logits, parts = self._logits(states, table), {}
         if labels is not None:
             parts = self._losses(logits, labels, alignment_loss, num_items_in_batch)
         return AlignedMaskedLMOutput(
@@ -141,22 +137,17 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         )
 
     def _losses(
-        self,
-        logits: Tensor,
-        labels: Tensor,
-        alignment_loss: Tensor | None,
-        num_items_in_batch: Tensor | int | None,
+        self, logits: Tensor, labels: Tensor, alignment_loss: Tensor | None, items: Any
     ) -> dict[str, Tensor]:
-        """L = L_MLM + α · L_align, and its parts."""
+        """L = L_MLM + α · L_align, and its parts; `items` is `num_items_in_batch` of `forward`."""
         total = kernels.cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1))
         count = labels.ne(IGNORE_INDEX).sum()
-        whole = count if num_items_in_batch is None else num_items_in_batch
-        whole = torch.as_tensor(whole, device=total.device).clamp(min=1)
+        whole = torch.as_tensor(count if items is None else items, device=total.device).clamp(min=1)
         parts = {"loss": total / whole, "mlm_loss": total.detach() / count.clamp(min=1)}
         if alignment_loss is not None:
             # Each part of a batch carries its share of the alignment loss, or cutting a batch in
             # four would weigh it fourfold.
-            share = count / whole if num_items_in_batch is not None else 1.0
+            share = 1.0 if items is None else count / whole
             parts["loss"] = parts["loss"] + self.alignment_loss_weight * share * alignment_loss
             parts["alignment_loss"] = alignment_loss.detach()
         return parts
@@ -171,14 +162,11 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
     def _tied(self, ids: Tensor, aligning: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """The embeddings of `ids`, the output layer's matrix, and L_align where its kernel fits."""
         embeddings: Any = self.get_input_embeddings()
+        dtype = kernels.product_dtype(ids.device, self.dtype)
         loss = self.alignment_loss if aligning else None
+        pairs = (None, None) if loss is None else (loss.rows, loss.runs)
         return kernels.tied_embeddings(
-            embeddings.weight,
-            ids,
-            kernels.product_dtype(ids.device, self.dtype),
-            rows=None if loss is None else loss.rows,
-            runs=None if loss is None else loss.runs,
-            padding=embeddings.padding_idx,
+            embeddings.weight, ids, dtype, *pairs, padding=embeddings.padding_idx
         )
 
     def _logits(self, states: Tensor, table: Tensor | None) -> Tensor:
@@ -197,25 +185,30 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
     ) -> None:
         """Save plain BERT weights, and the dictionary beside them where there is one."""
-        hub = {name: kwargs.pop(name) for name in _HUB if push_to_hub and name in kwargs}
+        hub = {name: kwargs.pop(name) for name in _HUB if name in kwargs}
         super().save_pretrained(save_directory, **kwargs)
-        if kwargs.get("is_main_process", True):
-            # Tools that know no class of ours look the architecture up by its name.
-            self.config.architectures = [BertForMaskedLM.__name__]
-            self.config.save_pretrained(save_directory)
-            if self.dictionary is not None:
-                self.dictionary.save_pretrained(save_directory)
-            if push_to_hub:
-                # `save_pretrained` itself would upload before the dictionary is there.
-                repo_id = hub.pop("repo_id", Path(save_directory).name)
-                self.push_to_hub(repo_id, token=kwargs.get("token"), **hub)
+        if not kwargs.get("is_main_process", True):
+            return
+        # Tools that know no class of ours look the architecture up by its name.
+        self.config.architectures = [BertForMaskedLM.__name__]
+        self.config.save_pretrained(save_directory)
+        if self.dictionary is not None:
+            self.dictionary.save_pretrained(save_directory)
+        if push_to_hub:
+            # `save_pretrained` itself would upload before the dictionary is there.
+            self.push_to_hub(**{"repo_id": Path(save_directory).name} | hub)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
-        """Load a checkpoint, and the dictionary that lies beside it, from disk or the Hub."""
-        model = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        path = pretrained_model_name_or_path and cached_file(
-            pretrained_model_name_or_path,
+        """Load a checkpoint, and the dictionary that lies beside it, from disk or the Hub.
+
+        Raises ValueError, which names the checkpoint, for one that `load_whole` refuses.
+        """
+        if (name := pretrained_model_name_or_path) is None:
+            return super().from_pretrained(name, *args, **kwargs)
+        model = load_whole(super(), name, *args, **kwargs)
+        path = cached_file(
+            name,
             DICTIONARY_FILE,
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
@@ -223,18 +216,44 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             **{name: kwargs[name] for name in _WHERE if name in kwargs},
         )
         if path:
-            (model[0] if isinstance(model, tuple) else model).set_dictionary(
-                BilingualDictionary.from_pretrained(path)
-            )
+            dictionary = BilingualDictionary.from_pretrained(path)
+            try:
+                (model[0] if isinstance(model, tuple) else model).set_dictionary(dictionary)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}: {error}") from error
         return model
 
 
-# Options of `save_pretrained` that belong to its push.
-_HUB = ("repo_id", "commit_message", "create_pr", "private", "revision", "tags")
+def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
+    """`cls.from_pretrained(name, ...)` of a checkpoint that fills the model; safetensors alone.
 
-
-def _setting(config: Any, name: str) -> Any:
-    return getattr(config, name, getattr(AlignedBertConfig, name))
+    A pooler is new where it is missing, and so is a head of which the checkpoint has nothing. Any
+    other tensor that is missing would be random: a ValueError, as for a damaged file.
+    """
+    info_wanted = kwargs.pop("output_loading_info", False)
+    may_mismatch = kwargs.pop("ignore_mismatched_sizes", False)
+    kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
+    try:
+        model, info = cls.from_pretrained(name, *args, output_loading_info=True, **kwargs)
+    except OSError:
+        raise  # it names the file
+    except Exception as error:  # whatever a damaged file leads to
+        file = "model.safetensors" if isinstance(error, SafetensorError) else "config.json"
+        raise ValueError(f"{name} does not load, see its {file}: {error}") from error
+    base, missing = f"{model.base_model_prefix}.", set(info["missing_keys"])
+    if not may_mismatch:
+        missing |= {key for key, *_ in info["mismatched_keys"]}
+    there = model.state_dict().keys() - model.all_tied_weights_keys.keys() - missing
+    heads = {key.split(".")[0] for key in there} | {model.base_model_prefix}
+    wrong = {key for key in missing if key.split(".")[0] in heads}
+    wrong |= {key for key in info["unexpected_keys"] if key.startswith(base)}
+    if wrong := {key for key in wrong if "pooler." not in key}:
+        raise ValueError(
+            f"{name} is no whole checkpoint of {type(model).__name__}, name another: "
+            f"{len(wrong)} tensors are missing, of another shape or left over "
+            f"({', '.join(sorted(wrong)[:3])}{', ...' * (len(wrong) > 3)})"
+        )
+    return (model, info) if info_wanted else model
 
 
 def _check_ids(dictionary: BilingualDictionary | None, vocab_size: int) -> None:

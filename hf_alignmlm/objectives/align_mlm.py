@@ -3,13 +3,10 @@
 Its own part is a term of the model's loss: hf_alignmlm.models.alignment_loss.
 """
 
-from dataclasses import dataclass
-
 from hf_alignmlm.objectives.base import Objective, register_objective
 
 
 @register_objective("align-mlm")
-@dataclass(frozen=True)
 class AlignMLM(Objective):
     """Options of the objective align-mlm."""
 

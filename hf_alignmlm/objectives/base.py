@@ -5,8 +5,6 @@ where it differs. Random numbers come from the collator, so that no objective ca
 masks depend on the seed, the epoch and the example alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
@@ -27,7 +25,7 @@ class Draws(NamedTuple):
     choice: np.ndarray  # the lowest of a row are the positions to predict
     action: np.ndarray  # mask, random token or unchanged
     token: np.ndarray  # which random token
-    spare: tuple[np.ndarray, np.ndarray]  # for an objective's own hook
+    spare: list[np.ndarray]  # two, for an objective's own hook
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Objective:
     (in plots), `alignment_loss_weight` (the default α), `restarts_positions` (of the second half of
     a pair), `tells_languages` (the default of `language_embeddings`).
 
-    Raises ValueError for a share outside 0 to 1.
+    Raises ValueError for a share outside 0 to 1, and for an `mlm_probability` of 0.
     """
 
     name: ClassVar[str] = ""
@@ -64,9 +62,11 @@ class Objective:
             value = getattr(self, field.name)
             if isinstance(value, float | int) and not 0 <= value <= 1:
                 raise ValueError(f"{field.name} must lie between 0 and 1, not {value}")
+        if self.mlm_probability == 0:
+            raise ValueError("mlm_probability must be more than 0, or there is nothing to predict")
 
     @staticmethod
-    def from_name(name: str, **options: Any) -> Objective:
+    def from_name(name: str, **options: Any) -> "Objective":
         """The objective of that name; ValueError for an unknown name or another's option."""
         cls = find(name)
         cls.refuse_options_of_others(options)
@@ -109,21 +109,3 @@ def find(name: str) -> type[Objective]:
     if name not in OBJECTIVES:
         raise ValueError(f"unknown objective {name!r}: known are {', '.join(OBJECTIVES)}")
     return OBJECTIVES[name]
-
-
-def choose(candidates: np.ndarray, choice: np.ndarray, share: float) -> np.ndarray:
-    """The positions to predict, bools: this share of each row's candidates, at least one.
-
-    `candidates` are bools and `choice` uniform numbers, [rows, length]; the lowest are chosen.
-    """
-    count = np.rint(share * candidates.sum(1)).astype(int)
-    if share > 0:
-        count = np.maximum(count, candidates.any(1))
-    rank = np.where(candidates, choice, 2.0).argsort(1).argsort(1)
-    return rank < count[:, None]
-
-
-def bert_rule(ids: np.ndarray, draws: Draws, mask_id: int, random_ids: np.ndarray) -> np.ndarray:
-    """What a chosen token becomes: 80 % the mask, 10 % a random token, 10 % itself (BERT, 3.1)."""
-    replacements = random_ids[(draws.token * len(random_ids)).astype(int)]
-    return np.where(draws.action < 0.8, mask_id, np.where(draws.action < 0.9, replacements, ids))

@@ -1,9 +1,7 @@
 """Masked language modelling with dictionary swaps (DICT-MLM, arXiv 2010.12566)."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +10,6 @@ from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.objectives.base import Draws, Objective, register_objective
 
 VARIANTS = ("input", "label")
-SwapTable = tuple[np.ndarray, np.ndarray]
 
 
 @register_objective("dict-mlm")
@@ -38,21 +35,32 @@ class DictMLM(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dict_mlm_variant not in VARIANTS:
+        if (variant := self.dict_mlm_variant) not in VARIANTS:
             known = ", ".join(VARIANTS)
-            raise ValueError(
-                f"unknown dict_mlm_variant {self.dict_mlm_variant!r}: known are {known}"
-            )
+            raise ValueError(f"unknown dict_mlm_variant {variant!r}: known are {known}")
 
-    def prepare(self, dictionary: BilingualDictionary | None, vocab_size: int) -> SwapTable:
-        """The counterparts of each token; ValueError without a seen pair of one piece each."""
-        pairs = dictionary.single_piece_pairs() if dictionary is not None else []
-        if not pairs:
+    def prepare(
+        self, dictionary: BilingualDictionary | None, vocab_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Per token id, the number of its counterparts and their ids, in both directions.
+
+        For the pairs (1, 5) and (1, 6): token 1 has the counterparts 5 and 6, tokens 5 and 6 have
+        1. ValueError without a seen pair of one piece each.
+        """
+        counterparts: list[list[int]] = [[] for _ in range(vocab_size)]
+        for original, derived in dictionary.single_piece_pairs() if dictionary else ():
+            counterparts[original].append(derived)
+            counterparts[derived].append(original)
+        counts = np.array([len(others) for others in counterparts])
+        if not counts.any():
             raise ValueError("dict-mlm needs a dictionary with seen pairs of one piece each")
-        return swap_table(pairs, vocab_size)
+        table = np.zeros((vocab_size, counts.max()), dtype=np.int64)
+        for row, others in zip(table, counterparts, strict=True):
+            row[: len(others)] = others
+        return counts, table
 
     def replace(
-        self, ids: np.ndarray, masked: np.ndarray, draws: Draws, prepared: SwapTable
+        self, ids: np.ndarray, masked: np.ndarray, draws: Draws, prepared: Any
     ) -> tuple[np.ndarray, np.ndarray]:
         """As BERT, but a share of the positions that have a counterpart are cross-lingual."""
         counts, counterparts = prepared
@@ -62,19 +70,3 @@ class DictMLM(Objective):
         if self.dict_mlm_variant == "input":
             return np.where(crossed, other, masked), ids
         return masked, np.where(crossed, other, ids)
-
-
-def swap_table(pairs: Sequence[tuple[int, int]], vocab_size: int) -> SwapTable:
-    """Per token id, the number of its counterparts and their ids, in both directions.
-
-    For the pairs (1, 5) and (1, 6): token 1 has the counterparts 5 and 6, tokens 5 and 6 have 1.
-    """
-    counterparts: list[list[int]] = [[] for _ in range(vocab_size)]
-    for original, derived in pairs:
-        counterparts[original].append(derived)
-        counterparts[derived].append(original)
-    counts = np.array([len(others) for others in counterparts])
-    table = np.zeros((vocab_size, max(1, counts.max())), dtype=np.int64)
-    for row, others in zip(table, counterparts, strict=True):
-        row[: len(others)] = others
-    return counts, table

@@ -1,12 +1,9 @@
 """Masked language modelling of both languages, mixed (BERT, arXiv 1810.04805)."""
 
-from dataclasses import dataclass
-
 from hf_alignmlm.objectives.base import Objective, register_objective
 
 
 @register_objective("mlm")
-@dataclass(frozen=True)
 class MLM(Objective):
     """Options of the objective mlm."""
 

@@ -32,5 +32,4 @@ class XLM(Objective):
 
     @property
     def pair_rate(self) -> float:
-        """Share of the sentences that also give a pair."""
         return self.tlm_rate

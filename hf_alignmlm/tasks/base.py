@@ -4,15 +4,14 @@ A task is a class in a file of its own: it reads a row, derives it, encodes it, 
 predicts, and scores that. Commands, builders, cards and report follow from the registry.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar
 
-from datasets import ClassLabel, Dataset, List, Value, load_dataset
+from datasets import ClassLabel, Dataset, List, Value, get_dataset_split_names, load_dataset
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -30,15 +29,20 @@ TEXT, WORDS = Value("string"), List(Value("string"))
 Raw = dict[str, Any]  # a row as its source has it
 Split = Callable[[str], list[str]]  # a text to its words
 Tags = Sequence[Sequence[str]]
+Pieces = list[list[tuple[int, ...]]]  # the token ids of each word of each sentence
 
 
 @dataclass
 class Row:
-    """One example: the words and tree of each sentence (a pair has two); its tags, or one label."""
+    """One example: the words and tree of each sentence (a pair has two); its tags, or one label.
+
+    `where` names its file and row, for messages.
+    """
 
     words: list[list[str]]
     tags: list[str]
     trees: list[Any]
+    where: str = ""
 
 
 @dataclass
@@ -61,28 +65,30 @@ class InputForm:
 
 @dataclass
 class Encoded:
-    """Model inputs, the number of the row that each came from, and how many words did not fit."""
+    """The rows' tags, model inputs, the row that each came from, and the words that did not fit."""
 
+    tags: Tags
     features: list[dict[str, Any]]
     row_of: list[int]
     truncated_words: int = 0
 
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What a model takes of the inputs."""
+        names = ("input_ids", "token_type_ids", "labels")
+        return Dataset.from_list([{name: f[name] for name in names} for f in self.features])
+
 
 class Task:
-    """A task says what it is by these attributes, and defines the methods that raise here.
+    """A task says what it is by these attributes, and defines the methods that raise here."""
 
-    `name` (of `--task_name`), `title` (for tables and cards), `metric` (the headline of its
-    scores), `category` (the Hub's), `auto_class` (of the model), `command` (`tag` or `nli`),
-    `features` (the columns of a built dataset; those of the derived language have `derived_`
-    before their names), `columns_description` (of those, for its card), `collator`.
-    """
-
-    name: ClassVar[str] = ""
-    title: ClassVar[str] = ""
-    metric: ClassVar[str] = "accuracy"
-    category: ClassVar[str] = ""
-    auto_class: ClassVar[str] = ""
-    command: ClassVar[str] = ""
+    name: ClassVar[str] = ""  # of --task_name
+    title: ClassVar[str] = ""  # for tables and cards
+    metric: ClassVar[str] = "accuracy"  # the headline of its scores
+    category: ClassVar[str] = ""  # the Hub's
+    auto_class: ClassVar[str] = ""  # of the model
+    command: ClassVar[str] = ""  # tag or nli
+    # The columns of a built dataset, those of the derived language as `derived_…`; for its card.
     features: ClassVar[dict[str, Any]] = {}
     columns_description: ClassVar[str] = ""
     collator: ClassVar[Callable[..., Any]] = DataCollatorWithPadding
@@ -104,14 +110,10 @@ class Task:
 
         `index` is the row's number in its split; it seeds permutations.
         """
-        orders = [
-            language.order(words, tree=tree, index=index, where=f"row {index + 1}")
-            for words, tree in zip(row.words, row.trees, strict=True)
-        ]
-        words = [
-            [language.spell(words[i]) for i in order]
-            for words, order in zip(row.words, orders, strict=True)
-        ]
+        words, orders = [], []
+        for sentence, tree in zip(row.words, row.trees, strict=True):
+            orders.append(language.order(sentence, tree=tree, index=index, where=row.where))
+            words.append([language.spell(sentence[i]) for i in orders[-1]])
         tags, broken = self.reorder(row.tags, orders)
         return Row(words, tags, []), broken
 
@@ -131,10 +133,10 @@ class Task:
         A label that training never showed is −100 here and counts as wrong when scored.
         `language_type` is the token type of all tokens, where types tell languages apart.
         """
-        result = Encoded([], [])
-        unknown = [form.tokenizer.unk_token_id]
+        result = Encoded([row.tags for row in rows], [], [])
+        unknown = form.tokenizer.unk_token_id
         for number, row in enumerate(rows):
-            pieces = [[[*form.encoder.original(w)] or unknown for w in ws] for ws in row.words]
+            pieces = [[form.encoder.original(w) or (unknown,) for w in ws] for ws in row.words]
             labels = [form.label_ids.get(tag, IGNORE_INDEX) for tag in row.tags]
             features, truncated = self.inputs(pieces, labels, form)
             for feature in features if language_type is not None else ():
@@ -145,11 +147,11 @@ class Task:
         return result
 
     def inputs(
-        self, pieces: list[list[list[int]]], labels: list[int], form: InputForm
+        self, pieces: Pieces, labels: list[int], form: InputForm
     ) -> tuple[list[dict[str, Any]], int]:
         """The model inputs of one row, and how many words did not fit.
 
-        `pieces` are the ids of each word of each sentence, `labels` those of the row's tags.
+        `labels` are the ids of the row's tags.
         """
         raise NotImplementedError
 
@@ -163,9 +165,9 @@ class Task:
 
     def baseline(self, train: Sequence[Row], test: Sequence[Row]) -> float:
         """The headline, in percent, of one who always guesses the most frequent tag of `train`."""
-        counts = Counter(tag for row in train for tag in row.tags)
+        [(usual, _)] = Counter(tag for row in train for tag in row.tags).most_common(1)
         tags = [tag for row in test for tag in row.tags]
-        return 100 * tags.count(counts.most_common(1)[0][0]) / len(tags)
+        return 100 * tags.count(usual) / len(tags)
 
     def columns(self, row: Row) -> dict[str, Any]:
         """A row as columns of a built dataset, in one language."""
@@ -183,28 +185,29 @@ register_task = registrar(TASKS, lambda cls: cls())
 
 
 def first_of(raw: Raw, names: Sequence[str], where: str) -> Any:
-    """The first of these columns that a row has; ValueError where it has none."""
-    for name in names:
-        if raw.get(name) is not None:
-            return raw[name]
-    raise ValueError(f"{where}: no column {' or '.join(names)} among {', '.join(raw)}")
+    """What stands in the first of these columns (null counts last); ValueError without a column."""
+    values = [raw[name] for name in names if name in raw]
+    if not values:
+        raise ValueError(f"{where}: no column {' or '.join(names)} among {', '.join(raw)}")
+    return next((value for value in values if value is not None), None)
 
 
-def _class_names(column: Sequence[Any], feature: Any) -> list[Any]:
-    """A column as it is, or, where it holds classes, their names."""
-    feature = getattr(feature, "feature", feature)
-    if not isinstance(feature, ClassLabel):
-        return list(column)
-    name = feature.int2str
-    return [name(v) if isinstance(v, int) else [name(i) for i in v] for v in column]
+def class_names(value: Any, names: list[str]) -> Any:
+    """The name of a class, or those of a list of them; −1, null and the like stay as they are."""
+    if isinstance(value, list):
+        return [class_names(one, names) for one in value]
+    return names[value] if value in range(len(names)) else value
 
 
 def dataset_rows(dataset: Dataset) -> Iterator[Raw]:
     """The rows of a dataset, classes by their names."""
-    names = dataset.column_names
-    columns = [_class_names(dataset[name], dataset.features[name]) for name in names]
-    for values in zip(*columns, strict=True):
-        yield dict(zip(names, values, strict=True))
+    kinds = {name: getattr(f, "feature", f) for name, f in dataset.features.items()}
+    classes = {name: kind.names for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
+    for batch in dataset.iter(1_000):
+        for name, names in classes.items():
+            batch[name] = class_names(batch[name], names)
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
 
 
 def read_task(
@@ -223,28 +226,39 @@ def read_task(
     their names. Rows without words or label are skipped and counted. ValueError for a missing file,
     a split without a usable row, and a row that does not fit (it names file and row).
     """
-    files, limits = files or {}, max_samples or {}
+    files, limits, data = files or {}, max_samples or {}, TaskData({})
     if natural_languages and not dataset_name:
         raise ValueError("natural languages are configurations of a --dataset_name")
-    if files and not dataset_name and not {"train", "test"} <= files.keys():
-        raise ValueError("a task needs a train file and a test file")
-    data = TaskData({})
-    for split in (*SPLITS, *natural_languages):
-        if split in natural_languages and dataset_name:
-            source = dataset_rows(load_dataset(dataset_name, split, split="test"))
-        elif dataset_name:
-            source = dataset_rows(load_dataset(dataset_name, dataset_config_name, split=split))
-        elif files and split not in files:
-            continue
-        else:
-            source = task.raw_rows(files[split]) if files else task.embedded(split)
-        where = f"{files.get(split, dataset_name or 'embedded')}, {split} row"
+    if dataset_name and files:
+        raise ValueError("give files or a --dataset_name, not both")
+    if dataset_name:
+        splits = get_dataset_split_names(dataset_name, dataset_config_name)
+        if not {"train", "test"} <= set(splits):
+            raise ValueError(
+                f"{dataset_name} has the splits {', '.join(splits)}: a task needs train and test"
+            )
+        hub = {split: (dataset_config_name, split) for split in SPLITS if split in splits}
+        hub |= {name: (name, "test") for name in natural_languages}
+        sources = {
+            name: dataset_rows(load_dataset(dataset_name, config, split=split))
+            for name, (config, split) in hub.items()
+        }
+    elif files:
+        if not {"train", "test"} <= files.keys():
+            raise ValueError("a task needs a train file and a test file")
+        sources = {split: task.raw_rows(files[split]) for split in SPLITS if split in files}
+    else:
+        sources = {split: task.embedded(split) for split in SPLITS}
+    for split, source in sources.items():
+        where = f"{files.get(split, dataset_name or 'embedded')}, {split}"
         numbered = enumerate(islice(source, limits.get(split)), 1)
-        rows = [task.read(raw, split_words, f"{where} {number}") for number, raw in numbered]
+        rows = [task.read(raw, split_words, f"{where} row {number}") for number, raw in numbered]
         data.rows[split] = [row for row in rows if row is not None]
         data.empty_sentences += len(rows) - len(data.rows[split])
         if not data.rows[split]:
-            raise ValueError(f"the {split} set of {task.name} has no usable row")
+            raise ValueError(
+                f"{where}: no usable row for {task.name}, none of {len(rows)} has words and labels"
+            )
     if data.empty_sentences:
         logger.warning("Skipped %d row(s) without words or label", data.empty_sentences)
     return data

@@ -1,11 +1,13 @@
 """Named-entity recognition."""
 
-from __future__ import annotations
-
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hf_alignmlm.tasks.base import WORDS, Raw, Row, Split, Tags, register_task
 from hf_alignmlm.tasks.tagging import TaggingTask
+
+ENTITY_TAG = re.compile(r"O|[BIESLU]-\S(.*\S)?")
 
 
 @register_task("ner")
@@ -21,13 +23,31 @@ class Ner(TaggingTask):
     )
 
     def read(self, raw: Raw, split: Split, where: str) -> Row | None:
-        """A sentence of `tokens` and tags, IOB1 or IOB2."""
         row = super().read(raw, split, where)
-        return row and Row(row.words, iob2(row.tags), row.trees)
+        for tag in row.tags if row else ():
+            if not ENTITY_TAG.fullmatch(tag):
+                raise ValueError(
+                    f"{where}: {tag!r} is no entity tag: they are O, or B-, I-, E-, S-, L- or U- "
+                    "before a kind, as B-PER"
+                )
+        return row and replace(row, tags=iob2(row.tags))
 
     def reorder(self, tags: list[str], orders: Sequence[list[int]]) -> tuple[list[str], int]:
-        """Each tag goes with its word; then B- and I- are put right."""
-        return reorder_tags(tags, orders[0])
+        """Strict IOB2 tags of words put in another order, and the number of entities it broke.
+
+        Each unbroken run of one entity's words becomes B-, I-, I-, whatever the run's direction: of
+        [B-PER, I-PER, O] in the order [2, 1, 0] it makes [O, B-PER, I-PER].
+        """
+        entity, number = [], 0
+        for tag in tags:
+            number += tag.startswith("B-")
+            entity.append(number if tag != "O" else 0)
+        result, before = [], 0
+        for i in orders[0]:
+            prefix = "I-" if entity[i] == before else "B-"
+            result.append(prefix + tags[i][2:] if entity[i] else "O")
+            before = entity[i]
+        return result, sum(tag.startswith("B-") for tag in result) - number
 
     def score(self, predictions: Tags, references: Tags) -> dict[str, float]:
         """seqeval's F1 in its default mode (the field's habit) and in strict IOB2."""
@@ -44,29 +64,14 @@ class Ner(TaggingTask):
 
 
 def iob2(tags: Sequence[str]) -> list[str]:
-    """Entity tags in strict IOB2, from IOB1 or IOB2: each entity starts with B-."""
-    result = []
-    before = "O"
-    for tag in tags:
-        continues = before != "O" and before[2:] == tag[2:]
-        result.append("B-" + tag[2:] if tag.startswith("I-") and not continues else tag)
-        before = tag
-    return result
+    """Entity tags in strict IOB2, from IOB1, IOB2, BIOES or BILOU: each entity starts with B-.
 
-
-def reorder_tags(tags: Sequence[str], order: Sequence[int]) -> tuple[list[str], int]:
-    """Strict IOB2 tags of words put in another order, and the number of entities it broke.
-
-    Each unbroken run of one entity's words becomes B-, I-, I-, whatever the run's direction: of
-    [B-PER, I-PER, O] in the order [2, 1, 0] it makes [O, B-PER, I-PER].
+    [S-LOC, O, B-PER, E-PER] gives [B-LOC, O, B-PER, I-PER].
     """
-    entity, number = [], 0
+    result, open_kind = [], ""
     for tag in tags:
-        number += tag.startswith("B-")
-        entity.append(number if tag != "O" else 0)
-    moved = [entity[i] for i in order]
-    result = [
-        "O" if not now else ("I-" if now == before else "B-") + tags[i][2:]
-        for i, now, before in zip(order, moved, [0, *moved], strict=False)
-    ]
-    return result, sum(tag.startswith("B-") for tag in result) - number
+        prefix, kind = tag[:1], tag[2:]
+        begins = prefix in "BSU" or kind != open_kind
+        result.append(tag if tag == "O" else f"{'B' if begins else 'I'}-{kind}")
+        open_kind = kind if prefix in "BI" else ""
+    return result

@@ -1,20 +1,21 @@
 """Natural-language inference."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 from datasets import ClassLabel
 
 from hf_alignmlm import minienglish
+from hf_alignmlm.data.rows import as_text, as_words
 from hf_alignmlm.data.sources import TREE_COLUMNS, row_tree
 from hf_alignmlm.tasks.base import (
     EMBEDDED_ROWS,
     TEXT,
     Encoded,
     InputForm,
+    Pieces,
     Raw,
     Row,
     Split,
@@ -25,6 +26,10 @@ from hf_alignmlm.tasks.base import (
 )
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
+# What a label may be called; where annotators did not agree there is none.
+LABELS: dict[Any, str | None] = dict(enumerate(NLI_LABELS))
+LABELS |= {name: name for name in NLI_LABELS}
+LABELS |= {"contradictory": "contradiction"} | dict.fromkeys((None, -1, "-1", "-", ""))
 SENTENCES = ("premise", "hypothesis")
 
 
@@ -56,27 +61,28 @@ class Nli(Task):
             yield row
 
     def read(self, raw: Raw, split: Split, where: str) -> Row | None:
-        """A pair of texts or lists of words, and a label; -1 is no label."""
-        texts = [first_of(raw, (name,), where) for name in SENTENCES]
-        label = first_of(raw, ("label",), where)
-        if isinstance(label, int):
-            if label == -1:
-                return None
-            if not 0 <= label < len(NLI_LABELS):
-                raise ValueError(f"{where}: label {label} is not one of 0, 1, 2")
-            label = NLI_LABELS[label]
-        words = [split(text) if isinstance(text, str) else list(text) for text in texts]
-        trees = [row_tree(raw, f"{name}_") for name in SENTENCES]
-        return Row(words, [label], trees) if all(words) else None
+        """A pair of texts or lists of words, and a label, a class or its name."""
+        given = first_of(raw, ("label",), where)
+        label = given.strip().casefold() if isinstance(given, str) else given
+        # A number with a point or a truth value would be equal to a class.
+        if type(label) not in (int, str, type(None)) or label not in LABELS:
+            known = ", ".join(NLI_LABELS)
+            raise ValueError(f"{where}: label {given!r} is not one of {known} (or 0, 1, 2)")
+        words, trees = list[list[str]](), []
+        for column in SENTENCES:
+            text, place = first_of(raw, (column,), where), f"{where}, {column}"
+            read = as_words if isinstance(text, list | tuple) else as_text
+            value = read(text, place) or []
+            words.append(split(value) if isinstance(value, str) else value)
+            trees.append(row_tree(raw, f"{column}_"))
+        name = LABELS[label]
+        return Row(words, [name], trees, where) if name and all(words) else None
 
     def labels(self, train: Sequence[Row]) -> list[str]:
-        """The three labels; ValueError for another one in the training set."""
-        if unknown := {row.tags[0] for row in train} - set(NLI_LABELS):
-            raise ValueError(f"unknown label(s) {', '.join(sorted(unknown))}")
         return list(NLI_LABELS)
 
     def inputs(
-        self, pieces: list[list[list[int]]], labels: list[int], form: InputForm
+        self, pieces: Pieces, labels: list[int], form: InputForm
     ) -> tuple[list[dict[str, Any]], int]:
         """A pair that is too long loses the last words of its longer sentence, one by one."""
         cls, sep = form.tokenizer.cls_token_id, form.tokenizer.sep_token_id
@@ -85,13 +91,12 @@ class Nli(Task):
         while sum(map(len, first + second)) > form.max_seq_length - 3:
             max(first, second, key=lambda sentence: sum(map(len, sentence))).pop()
             truncated += 1
-        start, end = ([i for word in sentence for i in word] for sentence in (first, second))
-        types = [0] * (len(start) + 2) + [1] * (len(end) + 1)
-        ids = [cls, *start, sep, *end, sep]
-        return [{"input_ids": ids, "token_type_ids": types, "labels": labels[0]}], truncated
+        start, end = [cls, *chain(*first), sep], [*chain(*second), sep]
+        types = [0] * len(start) + [1] * len(end)
+        feature = {"input_ids": start + end, "token_type_ids": types, "labels": labels[0]}
+        return [feature], truncated
 
     def decode(self, encoded: Encoded, guesses: Any, labels: Sequence[str]) -> list[list[str]]:
-        """One label a pair."""
         return [[labels[guess]] for guess in guesses]
 
     def score(self, predictions: Tags, references: Tags) -> dict[str, float]:
@@ -106,7 +111,6 @@ class Nli(Task):
         return super().baseline(test, test)
 
     def columns(self, row: Row) -> dict[str, Any]:
-        """Both texts, words apart by spaces, and the label's number."""
         premise, hypothesis = map(" ".join, row.words)
         label = NLI_LABELS.index(row.tags[0])
         return {"premise": premise, "hypothesis": hypothesis, "label": label}

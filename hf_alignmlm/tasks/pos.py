@@ -1,12 +1,10 @@
 """Part-of-speech tagging."""
 
-from __future__ import annotations
-
 import statistics
 import warnings
 from collections import Counter
 
-from hf_alignmlm.tasks.base import WORDS, Tags, register_task
+from hf_alignmlm.tasks.base import WORDS, Raw, Row, Split, Tags, register_task
 from hf_alignmlm.tasks.tagging import TaggingTask
 
 
@@ -21,28 +19,33 @@ class Pos(TaggingTask):
         "parts of speech, `tokens` and `upos`, with `derived_tokens` and `derived_upos` beside"
     )
 
+    def read(self, raw: Raw, split: Split, where: str) -> Row | None:
+        """A sentence without the words whose tag is `_`: ranges, as of French "du" = "de" "le"."""
+        row = super().read(raw, split, where)
+        if row is None or "_" not in row.tags:
+            return row
+        kept = [i for i, tag in enumerate(row.tags) if tag != "_"]
+        for name, values in raw.items():
+            if isinstance(values, list | tuple) and len(values) == len(row.tags):
+                raw = raw | {name: [values[i] for i in kept]}
+        return super().read(raw, split, where)
+
     def score(self, predictions: Tags, references: Tags) -> dict[str, float]:
         """Accuracy and macro-F1 over words; seqeval's F1 on bare tags, as ALIGN-MLM scored it."""
         from seqeval.metrics import f1_score
 
-        pairs = Counter(
-            pair
-            for reference, prediction in zip(references, predictions, strict=True)
-            for pair in zip(reference, prediction, strict=True)
-        )
-        gold: Counter[str] = Counter()
-        guessed: Counter[str] = Counter()
-        for (reference, prediction), count in pairs.items():
-            gold[reference] += count
-            guessed[prediction] += count
-        f1 = [200 * pairs[tag, tag] / (gold[tag] + guessed[tag]) for tag in gold]
-        right = sum(count for (a, b), count in pairs.items() if a == b)
+        gold = Counter(tag for row in references for tag in row)
+        guessed = Counter(tag for row in predictions for tag in row)
+        right: Counter[str] = Counter()
+        for rows in zip(references, predictions, strict=True):
+            right.update(tag for tag, guess in zip(*rows, strict=True) if tag == guess)
+        f1 = [200 * right[tag] / (gold[tag] + guessed[tag]) for tag in gold]
         with warnings.catch_warnings():
             # seqeval warns of each tag that it is no entity's.
             warnings.simplefilter("ignore")
             paper = f1_score(references, predictions, zero_division=0)
         return {
-            "accuracy": 100 * right / pairs.total(),
+            "accuracy": 100 * right.total() / gold.total(),
             "macro_f1": statistics.fmean(f1),
             "seqeval_on_pos_f1": 100 * float(paper),
         }

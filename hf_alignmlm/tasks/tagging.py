@@ -1,22 +1,21 @@
 """What tasks with a tag for each word share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, ClassVar
 
 from transformers import DataCollatorForTokenClassification
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.data.sources import check_file, file_format, row_tree
-from hf_alignmlm.files import open_file
+from hf_alignmlm.data.rows import as_words
+from hf_alignmlm.data.sources import TREE_COLUMNS, column_rows, file_format, row_tree
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.tasks.base import (
     EMBEDDED_ROWS,
     Encoded,
     InputForm,
+    Pieces,
     Raw,
     Row,
     Split,
@@ -36,30 +35,32 @@ class TaggingTask(Task):
 
     def raw_rows(self, path: str) -> Iterator[Raw]:
         """The rows of a file; one of text has a word and its tag on each line."""
-        return _column_rows(path) if file_format(path) == "text" else super().raw_rows(path)
+        return column_rows(path) if file_format(path) == "text" else super().raw_rows(path)
 
     def embedded(self, split: str) -> Iterator[Raw]:
         """The embedded corpus has parts of speech, entities and trees."""
         for s in minienglish.sentences(EMBEDDED_ROWS[split], split=f"task-{split}"):
-            tree = {"heads": s.heads, "deprels": s.deprels, "upos": s.upos}
+            tree = {column: getattr(s, column) for column in TREE_COLUMNS}
             yield {"tokens": s.words, "ner_tags": s.ner_tags, **tree}
 
     def read(self, raw: Raw, split: Split, where: str) -> Row | None:
-        """A sentence of `tokens` and tags; None where it has no words."""
-        words = list(first_of(raw, ("tokens", "words"), where))
-        tags = list(first_of(raw, self.tag_columns, where))
+        """A sentence of `tokens` and tags; None where it has no words or no tags."""
+        words = as_words(first_of(raw, ("tokens", "words"), where), where)
+        tags = first_of(raw, self.tag_columns, where)
+        if words is None or tags is None:
+            return None
+        if not isinstance(tags, list | tuple) or not all(isinstance(t, str) and t for t in tags):
+            raise ValueError(f"{where}: tags must be strings, or classes with names, not {tags!r}")
         if len(words) != len(tags):
             raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
-        if not all(isinstance(tag, str) for tag in tags):
-            raise ValueError(f"{where}: tags must be strings, or classes with names")
-        return Row([words], tags, [row_tree(raw)]) if words else None
+        return Row([words], list(tags), [row_tree(raw)], where) if words else None
 
     def reorder(self, tags: list[str], orders: Sequence[list[int]]) -> tuple[list[str], int]:
         """Each tag goes with its word."""
         return [tags[i] for i in orders[0]], 0
 
     def inputs(
-        self, pieces: list[list[list[int]]], labels: list[int], form: InputForm
+        self, pieces: Pieces, labels: list[int], form: InputForm
     ) -> tuple[list[dict[str, Any]], int]:
         """A label stands at the first piece of its word, −100 elsewhere.
 
@@ -69,20 +70,15 @@ class TaggingTask(Task):
         room = form.max_seq_length - 2
         words, features = [word[:room] for word in pieces[0]], []
         for start, stop in windows([len(word) for word in words], room):
-            ids, targets = [form.tokenizer.cls_token_id], [IGNORE_INDEX]
-            for word, label in zip(words[start:stop], labels[start:stop], strict=True):
-                ids += word
-                targets += [label] + [IGNORE_INDEX] * (len(word) - 1)
+            window = words[start:stop]
+            ids = [form.tokenizer.cls_token_id, *chain(*window), form.tokenizer.sep_token_id]
             # Words of 2, 1 and 3 pieces start at 1, 3 and 4.
-            starts = accumulate(map(len, words[start : stop - 1]), initial=1)
-            features.append(
-                {
-                    "input_ids": [*ids, form.tokenizer.sep_token_id],
-                    "labels": [*targets, IGNORE_INDEX],
-                    "token_type_ids": [0] * (len(ids) + 1),
-                    "word_starts": list(starts),
-                }
-            )
+            starts = list(accumulate(map(len, window[:-1]), initial=1))
+            targets = [IGNORE_INDEX] * len(ids)
+            for place, label in zip(starts, labels[start:stop], strict=True):
+                targets[place] = label
+            feature = {"input_ids": ids, "token_type_ids": [0] * len(ids), "labels": targets}
+            features.append(feature | {"word_starts": starts})
         return features, 0
 
     def decode(self, encoded: Encoded, guesses: Any, labels: Sequence[str]) -> list[list[str]]:
@@ -93,28 +89,7 @@ class TaggingTask(Task):
         return predictions
 
     def columns(self, row: Row) -> dict[str, Any]:
-        """Words and tags."""
         return {"tokens": row.words[0], self.tag_columns[0]: row.tags}
-
-
-def _column_rows(path: str) -> Iterator[Raw]:
-    """Sentences of a column file: a word first and its tag last on a line, blank lines between."""
-    check_file(path)
-    words: list[str] = []
-    tags: list[str] = []
-    with open_file(path) as stream:
-        for number, line in enumerate([*stream, ""], 1):
-            columns = line.split()
-            if columns and columns[0] == "-DOCSTART-":
-                continue
-            if len(columns) == 1:
-                raise ValueError(f"{path}, line {number}: a word without a tag")
-            if columns:
-                words.append(columns[0])
-                tags.append(columns[-1])
-            elif words:
-                yield {"tokens": words, "tags": tags}
-                words, tags = [], []
 
 
 def windows(lengths: Sequence[int], room: int) -> list[tuple[int, int]]:

@@ -15,11 +15,10 @@ import pytest
 from datasets import Dataset, IterableDataset
 
 from hf_alignmlm import minienglish
-from hf_alignmlm.data import encoding
-from hf_alignmlm.data import sources as corpora
+from hf_alignmlm.data import encoding, formats
 from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
+from hf_alignmlm.data.rows import SENTENCES_PER_LINE, sentences
 from hf_alignmlm.data.sources import (
-    SENTENCES_PER_LINE,
     check_file,
     embedded_corpus,
     file_format,
@@ -27,7 +26,7 @@ from hf_alignmlm.data.sources import (
     join,
     load_splits,
     read_corpus,
-    sentences,
+    read_file,
     texts,
 )
 from hf_alignmlm.data.tokenizer import double_tokenizer
@@ -178,8 +177,8 @@ def test_changed_code_gives_changed_data(tmp_path, monkeypatch):
         return islice(original(**options), 1, count + 1)
 
     monkeypatch.setattr(minienglish, "sentences", changed)
-    monkeypatch.setattr(corpora, "read_conllu", lambda *_, **__: original(2))
-    monkeypatch.setattr(corpora, "code_digest", lambda: "other")
+    monkeypatch.setattr(formats, "read_conllu", lambda *_, **__: original(2))
+    monkeypatch.setattr(formats, "code_digest", lambda: "other")
     after = [embedded_corpus(count=3)["words"][:], read_corpus([path])["words"][:]]
     assert before[0][1:] == after[0][:2]
     assert before[1] != after[1]
@@ -188,7 +187,7 @@ def test_changed_code_gives_changed_data(tmp_path, monkeypatch):
 # --- errors ---------------------------------------------------------------------------------------
 
 MANY = "".join(f"line {i}, which is a line of text\n" for i in range(40_000)).encode()
-assert len(MANY) > corpora.SAMPLE
+assert len(MANY) > formats.SAMPLE
 
 
 def damaged(data, place=0.5):
@@ -214,12 +213,12 @@ BAD = {
         b'{"text": "a line of text"}\n' * 50_000 + b'{"text": "caf\xe9"}\n',
         "line 50001, is not UTF-8 text",
     ),
-    "late.conllu": (CONLLU.encode() * 8_000 + b"caf\xe9\n", ": not UTF-8 after sentence 1"),
+    "late.conllu": (CONLLU.encode() * 8_000 + b"caf\xe9\n", "line 72001, is not UTF-8 text"),
     "plain.txt.gz": (b"not compressed", "is a damaged gzip file"),
     "short.txt.gz": (gzip.compress(MANY)[:5000], "is a damaged gzip file"),
-    "nearly.txt.gz": (gzip.compress(MANY)[:-9], "cannot be read as text"),
+    "nearly.txt.gz": (gzip.compress(MANY)[:-9], "is a damaged gzip file"),
     "hurt.txt.gz": (damaged(MANY, 0.01), "is a damaged gzip file"),
-    "hurt late.txt.gz": (damaged(MANY, 0.99), "cannot be read as text"),
+    "hurt late.txt.gz": (damaged(MANY, 0.99), "is a damaged gzip file"),
     "hurt.conllu.gz": (damaged(CONLLU.encode() * 9, 0.2), "is a damaged gzip file"),
     "bad.conllu": (b"not a table\n", ": not CoNLL-U after sentence 0"),
     "bad.jsonl": (b"not json\n", "cannot be read as json"),
@@ -246,15 +245,15 @@ def test_a_folder_is_an_error(tmp_path):
         read_corpus([str(tmp_path)])
 
 
-def test_check_file_reads_on_only_when_told_to(tmp_path):
+def test_check_file_reads_the_start_alone(tmp_path):
     path = put(tmp_path / "a.txt", MANY + b"caf\xe9\n")
     check_file(path)
     with pytest.raises(ValueError, match="line 40001, is not UTF-8"):
-        check_file(path, whole=True)
+        read_file(path)
 
 
 def test_text_across_the_edge_of_the_sample_is_whole(tmp_path):
-    check_file(put(tmp_path / "a.txt", "é" * corpora.SAMPLE))
+    check_file(put(tmp_path / "a.txt", "é" * formats.SAMPLE))
 
 
 # --- splits ---------------------------------------------------------------------------------------
@@ -339,16 +338,22 @@ def test_trees_of_any_format_join(tmp_path, streaming):
 @pytest.mark.parametrize(
     "name",
     [
-        *("data/sources.py", "data/encoding.py", "data/tokenizer.py", "data/packing.py"),
+        *(
+            "data/sources.py",
+            "data/formats.py",
+            "data/encoding.py",
+            "data/tokenizer.py",
+            "data/packing.py",
+        ),
         *("languages/synthetic.py", "languages/superstrates/fr.json", "minienglish/grammar.json"),
         *("objectives/collator.py", "tasks/base.py", "hub/builders.py"),
     ],
 )
 def test_the_digest_is_of_all_code_that_makes_rows(tmp_path, monkeypatch, name):
-    here = Path(corpora.__file__).parent.parent
+    here = Path(formats.__file__).parent.parent
     shutil.copytree(here, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(corpora, "__file__", str(tmp_path / "code" / "data" / "sources.py"))
-    digest = corpora.code_digest.__wrapped__
+    monkeypatch.setattr(formats, "__file__", str(tmp_path / "code" / "data" / "formats.py"))
+    digest = formats.code_digest.__wrapped__
     before = digest()
     path = tmp_path / "code" / name
     path.write_text(path.read_text() + " \n")

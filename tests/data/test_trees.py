@@ -1,20 +1,24 @@
 """Parsing: trees for every kind of row, resumed to the same file, never over what is not ours."""
 
+import errno
 import gzip
 import json
+import shutil
 import signal
 import subprocess
 import sys
-import time
+from concurrent.futures.process import BrokenProcessPool
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from hf_alignmlm.data import trees as parsing
 from hf_alignmlm.data.sources import read_corpus
 from hf_alignmlm.data.trees import load_parser, main, parse_file
+from hf_alignmlm.files import exclusive
 from hf_alignmlm.languages.word_order import Sentence, is_projective
 
 
@@ -150,39 +154,149 @@ def test_class_names_survive(chain, tmp_path):
 
 # Going on, and leaving alone
 
-SLOW = """
-import sys, time
+KILLED = """
+import os, signal, sys
 sys.path.insert(0, {tests!r})
 from test_trees import Chain
 from hf_alignmlm.data import trees as parsing
-class Slow(Chain):
-    def trees(self, sentences):
-        time.sleep(0.2)
-        return super().trees(sentences)
-parsing.load_parser, parsing.ROWS_PER_PART = lambda name: Slow(), 2
-parsing.parse_file({path!r}, "any", {output!r})
+parsing.load_parser, parsing.ROWS_PER_PART = lambda name: Chain(), 2
+EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
+
+for point in {points!r}:
+    output = {folder!r} + f"/{{point:02}}/out.parquet"
+    os.mkdir(os.path.dirname(output))
+    if child := os.fork():
+        print(point, os.waitpid(child, 0)[1])
+        continue
+    seen = 0
+
+    def watch(event, arguments):
+        global seen
+        # rmtree names files by their last part alone.
+        ours = "/" not in str(arguments[:1]) or os.path.dirname(output) in str(arguments[:1])
+        if event in EVENTS and ours:
+            seen += 1
+            if seen == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    parsing.parse_file({path!r}, "any", output)
+    os._exit(0)
 """
 
 
+def check_kills(tmp_path, request, chain, points):
+    """Kill a run before its n-th change of a file, for each n; the same command must go on."""
+    path = write(tmp_path / "text.txt", *(f"Line {i} is here." for i in range(10)))
+    unbroken = tmp_path / "unbroken.parquet"
+    parse_file(path, "any", unbroken)
+    names = {"tests": str(request.path.parent), "path": str(path), "folder": str(tmp_path)}
+    script = KILLED.format(**names, points=[*points])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ends = dict(map(int, line.split()) for line in done.stdout.splitlines())
+    left = {}
+    for point in points:
+        output = tmp_path / f"{point:02}" / "out.parquet"
+        parts = len(list(output.with_name("out.parquet.parts").glob("[0-9]*.parquet")))
+        whole = output.exists()
+        assert not whole or output.read_bytes() == unbroken.read_bytes()
+        chain.seen = 0
+        parse_file(path, "any", output)
+        assert chain.seen == (0 if whole else 10 - 2 * parts)
+        assert output.read_bytes() == unbroken.read_bytes()
+        assert [file.name for file in output.parent.iterdir()] == ["out.parquet"]
+        left[point] = whole, parts
+    assert [row["words"][1] for row in pq.read_table(unbroken).to_pylist()] == [
+        *map(str, range(10))
+    ]
+    return ends, left
+
+
 def test_a_killed_run_goes_on_and_ends_in_the_same_file(chain, tmp_path, request):
-    path = write(tmp_path / "text.txt", *(f"Line {i} is here." for i in range(80)))
-    output, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
-    tests = str(request.path.parent)
-    script = SLOW.format(tests=tests, path=str(path), output=str(output))
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    while len(list(parts.glob("[0-9]*.parquet"))) < 3:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not output.exists()
-    done = len(list(parts.glob("[0-9]*.parquet")))
+    ends, left = check_kills(tmp_path, request, chain, (2, 8, 16))
+    assert set(ends.values()) == {signal.SIGKILL}
+    assert [left[2], left[8], left[16][0]] == [(False, 0), (False, 3), True], left
+    assert 0 < left[16][1] < 5
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_wherever_it_was_killed(chain, tmp_path, request):
+    ends, left = check_kills(tmp_path, request, chain, range(1, 40))
+    killed = [point for point, end in ends.items() if end == signal.SIGKILL]
+    assert killed == [*range(1, len(killed) + 1)]
+    assert 15 < len(killed) < 39
+    assert {*ends.values()} == {0, signal.SIGKILL}
+    states = {*left.values()}
+    assert states == {(whole, n) for whole in (False, True) for n in range(6)}, left
+
+
+def test_a_second_run_of_the_same_output_is_refused(chain, tmp_path):
+    path, output = write(tmp_path / "a.txt", "One line."), tmp_path / "new" / "out.parquet"
+    with exclusive(output), pytest.raises(ValueError, match=r"out\.parquet is in use by another"):
+        parse_file(path, "any", output)
     parse_file(path, "any", output)
-    assert chain.seen == 80 - 2 * done
-    assert not parts.exists()
-    parse_file(path, "any", tmp_path / "unbroken.parquet")
-    assert output.read_bytes() == (tmp_path / "unbroken.parquet").read_bytes()
-    assert [row["words"][1] for row in pq.read_table(output).to_pylist()] == [*map(str, range(80))]
+    assert [file.name for file in output.parent.iterdir()] == ["out.parquet"]
+
+
+@pytest.mark.parametrize("changed", ["input", "parser"])
+def test_what_changes_while_it_is_parsed_gives_no_output(chain, tmp_path, monkeypatch, changed):
+    path, output = write(tmp_path / "a.txt", "One.", "Two.", "Three."), tmp_path / "out.parquet"
+    call = parsing._Task.__call__
+
+    def changing(task, part):
+        if changed == "input":
+            write(path, "Another.", "Two.", "Three.")
+        else:  # as a process has it that loads the parser late
+            task = SimpleNamespace(**vars(task), split=task.split, schema=task.schema)
+            late = {"made_from": {**task.made_from, "parser": "late"}}
+            task.schema = lambda counts: pa.schema(
+                task.features.arrow_schema,
+                {parsing.METADATA: json.dumps({**late, "counts": counts})},
+            )
+        return call(task, part)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(parsing._Task, "__call__", changing)
+        with pytest.raises(ValueError, match=r"or the parser has changed meanwhile: give the"):
+            parse_file(path, "any", output)
+    assert [*tmp_path.iterdir()] == [path]
+    parse_file(path, "any", output)
+    first = pq.read_table(output).to_pylist()[0]["words"]
+    assert first == (["Another."] if changed == "input" else ["One."])
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(chain, tmp_path, monkeypatch, capsys):
+    path, output = write(tmp_path / "a.txt", *"abcdef"), tmp_path / "out.parquet"
+    command = [str(path), "--parser", "any", "--output", str(output)]
+    write_table, room = parsing.pq.write_table, iter([True, False])
+
+    def full(table, where):
+        write_table(table, where)
+        if not next(room):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as small:
+        small.setattr(parsing.pq, "write_table", full)
+        with pytest.raises(SystemExit) as caught:
+            main(command)
+    assert caught.value.code == 2
+    assert "error: [Errno 28] No space left" in capsys.readouterr().err.splitlines()[-1]
+    chain.seen = 0
+    main(command)
+    assert chain.seen == 4
+    assert sorted(tmp_path.iterdir()) == [path, output]
+
+
+def test_a_killed_process_is_one_line(chain, tmp_path, monkeypatch):
+    class Broken(parsing.ProcessPoolExecutor):
+        def map(self, *_):
+            raise BrokenProcessPool
+
+    path = write(tmp_path / "a.txt", "One.")
+    monkeypatch.setattr(parsing, "ProcessPoolExecutor", Broken)
+    with pytest.raises(ChildProcessError, match="fewer --preprocessing_num_workers"):
+        parse_file(path, "any", tmp_path / "out.parquet", num_proc=2)
 
 
 def test_what_is_there_is_not_made_twice(chain, tmp_path, capsys):
@@ -245,6 +359,21 @@ def test_files_of_others_are_left_alone(chain, tmp_path):
     with pytest.raises(ValueError, match="is in the way"):
         parse_file(path, "any", tmp_path / "new.parquet", overwrite=True)
     assert (folder / "mine.txt").exists()
+    (tmp_path / "file.parquet.parts").touch()
+    with pytest.raises(OSError, match=r"Not a directory: '.*file\.parquet\.parts'"):
+        parse_file(path, "any", tmp_path / "file.parquet", overwrite=True)
+
+
+def test_half_files_of_any_kind_are_replaced(chain, tmp_path):
+    path, output = write(tmp_path / "a.txt", "One.", "Two.", "Three."), tmp_path / "out.parquet"
+    parts = tmp_path / "out.parquet.parts"
+    parts.mkdir()
+    for name in ("whole", "000000000000.parquet", ".000000000002.parquet.77"):
+        (parts / name).write_text("half")
+    (tmp_path / ".out.parquet.lock").touch()
+    counts, rows = parsed(path, tmp_path)
+    assert counts["sentences"] == len(rows) == 3
+    assert sorted(tmp_path.iterdir()) == [path, output]
 
 
 # Errors
@@ -255,11 +384,20 @@ def test_files_of_others_are_left_alone(chain, tmp_path):
     [
         ("missing.txt", None, "no such file"),
         ("a.jsonl", {"body": "x"}, "has the columns body: name"),
-        ("a.jsonl", {"text": 3}, "the column text does not hold words"),
-        ("a.jsonl", {"words": ["x"], "upos": [3]}, "the column upos does not hold words"),
+        ("a.jsonl", {"text": 3}, "a.jsonl, row 1: 3 stands where a text belongs"),
+        ("a.jsonl", {"premise": {"en": "x"}, "hypothesis": "x"}, "row 1: {'en': 'x'} stands where"),
+        ("a.jsonl", {"words": [["x"]]}, "row 1: [['x']] stands where a list of words belongs"),
+        (
+            "a.jsonl",
+            {"words": ["x"], "upos": [3]},
+            "row 1: [3] stands where a list of words belongs",
+        ),
         ("a.jsonl", {"words": ["x"], "heads": [0]}, "has trees already"),
         ("a.jsonl", '{"text": ', "cannot be read as json"),
         ("a.jsonl", {"text": " "}, "has no sentence"),
+        ("a.jsonl", {"words": ["a", None]}, "a.jsonl, row 1: ['a', None] stands where a list of"),
+        ("b.jsonl", {"words": ["a"], "upos": ["X", "X"]}, "b.jsonl, row 1: 1 words but 2 tags"),
+        ("a.conllu", "1\ta\t_\tX\t_\t_\t2\tdep\t_\t_", "sentence 1 (no id): word 1 has head 2"),
         ("out.parquet", "x", "is the input"),
     ],
 )
@@ -282,14 +420,21 @@ def test_mistakes_are_one_line_and_exit_code_2(chain, tmp_path, capsys, name, ro
         ("nowhere", "out.parquet", "nowhere: no such folder"),
         (".", "out.parquet", "is no parser: name a folder"),
         ("nowhere", "out.txt", "the output is a parquet file"),
+        ("nowhere", "folder.parquet", "the output is a parquet file"),
     ],
 )
 def test_no_parser_and_no_parquet(tmp_path, monkeypatch, parser, output, message):
     if parser == ".":
         pytest.importorskip("spacy", reason="spaCy is not installed")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.parquet").mkdir()
     with pytest.raises((ValueError, OSError), match=message):
         parse_file(write(tmp_path / "a.txt", "One."), parser, output)
+
+
+def test_no_processes_are_an_error(chain, tmp_path):
+    with pytest.raises(ValueError, match=r"^--preprocessing_num_workers 0: give 1 or more"):
+        parse_file(write(tmp_path / "a.txt", "One."), "any", tmp_path / "o.parquet", num_proc=0)
 
 
 @pytest.mark.parametrize("library", ["spacy", "stanza"])
@@ -400,12 +545,22 @@ def test_a_trained_parser_is_the_same_again_and_its_digest_tells_any_change(trai
     path.write_text(before)
 
 
+@pytest.mark.parametrize("name", ["config.cfg", "meta.json", "parser/model", "vocab/strings.json"])
+def test_a_damaged_parser_is_one_line(trained, tmp_path, name):
+    folder = tmp_path / "parser"
+    shutil.copytree(trained, folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:40])
+    with pytest.raises(ValueError, match="spaCy cannot load this parser: "):
+        load_parser(str(folder))
+
+
 def test_processes_make_the_same_file(trained, tmp_path, embedded, monkeypatch):
-    path = write(tmp_path / "a.txt", *(" ".join(s.words) for s in embedded[:20]))
+    path = write(tmp_path / "a.txt", *(" ".join(s.words) for s in embedded[:1100]))
     for processes in (1, 2):
         output = tmp_path / f"{processes}.parquet"
         parse_file(path, str(trained), output, num_proc=processes)
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+    assert pq.read_metadata(output).num_row_groups == 2  # a part each, so both had work
 
 
 def test_relations_that_are_not_those_of_ud_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from hf_alignmlm.data.trees import load_parser
+from hf_alignmlm.files import exclusive
 from hf_alignmlm.languages.word_order import Sentence
 from study import parser as training
 
@@ -43,6 +44,7 @@ def trained(embedded, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parser")
     conllu(folder / "train.conllu.gz", embedded[:6] * 60)
     conllu(folder / "validation.conllu", embedded[:6])
+    (folder / ".parser.new" / "of a killed run").mkdir(parents=True)
     names = ("train.conllu.gz", "validation.conllu", "parser")
     run(*(folder / name for name in names), "--max_steps", "60")
     return folder
@@ -70,6 +72,26 @@ def test_a_parser_is_not_overwritten_unasked(trained, tmp_path, capsys):
     told = error(capsys, *files, tmp_path, "--overwrite_output_dir")
     assert "exists and holds no parser" in told
     assert (tmp_path / "mine.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--max_steps", "0"), "--max_steps 0: give 1 or more"),
+        (("--seed", "-1"), "--seed -1: give 0 or more"),
+        (("--language", "zz"), "--language zz: spaCy knows no such language"),
+    ],
+)
+def test_wrong_options_are_refused_before_any_work(trained, tmp_path, capsys, options, message):
+    files = (trained / "train.conllu.gz", trained / "validation.conllu")
+    assert message in error(capsys, *files, tmp_path / "parser", *options)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_second_training_in_a_folder_is_refused(trained, tmp_path, capsys):
+    files = (trained / "train.conllu.gz", trained / "validation.conllu")
+    with exclusive(tmp_path / "parser"):
+        assert "parser is in use by another command" in error(capsys, *files, tmp_path / "parser")
 
 
 def test_a_treebank_without_tags_is_an_error(tmp_path, capsys):

@@ -18,8 +18,7 @@ from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.tasks import TASKS, Row, read_task
 from hf_alignmlm.tasks.base import InputForm
-from hf_alignmlm.tasks.metrics import TaskMetric
-from hf_alignmlm.tasks.ner import iob2, reorder_tags
+from hf_alignmlm.tasks.ner import iob2
 from hf_alignmlm.tasks.tagging import windows
 
 
@@ -52,7 +51,7 @@ def entity_tags(draw):
 def test_reordered_tags_are_strict_and_keep_their_words(tags, random):
     order = list(range(len(tags)))
     random.shuffle(order)
-    moved, broken = reorder_tags(tags, order)
+    moved, broken = TASKS["ner"].reorder(tags, [order])
     assert [t[2:] for t in moved] == [tags[i][2:] for i in order]
     assert moved == iob2(moved)
     assert broken == sum(t.startswith("B-") for t in moved) - sum(t.startswith("B-") for t in tags)
@@ -215,14 +214,14 @@ def test_a_tasks_built_rows_are_its_features():
 
 def test_metrics_on_a_case_by_hand():
     gold, guess = [["NOUN", "VERB", "NOUN"]], [["NOUN", "NOUN", "NOUN"]]
-    scores = TaskMetric("pos").compute(predictions=guess, references=gold)
+    scores = TASKS["pos"].score(guess, gold)
     assert scores["accuracy"] == pytest.approx(200 / 3)
     assert scores["macro_f1"] == pytest.approx((80 + 0) / 2)
     gold, guess = [["B-PER", "I-PER", "O"]], [["I-PER", "I-PER", "O"]]
-    scores = TaskMetric("ner").compute(predictions=guess, references=gold)
+    scores = TASKS["ner"].score(guess, gold)
     assert scores == {"seqeval_f1": 100.0, "seqeval_strict_f1": 0.0}
     gold, guess = [["a"], ["b"], ["a"]], [["a"], ["b"], ["b"]]
-    scores = TaskMetric("nli").compute(predictions=guess, references=gold)
+    scores = TASKS["nli"].score(guess, gold)
     assert scores["accuracy"] == scores["majority_baseline"] == pytest.approx(200 / 3)
 
 

@@ -1,7 +1,5 @@
 """What a fine-tuning run is asked for: its options, checked before any work."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,11 +7,12 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from hf_alignmlm.arguments import option, parse, peek
-from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
+from hf_alignmlm.arguments import option, option_names, parse, peek
+from hf_alignmlm.files import read_json
+from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, NATURAL, SyntheticLanguage
 from hf_alignmlm.runs import RESULTS_FILE, check_output_dir
 from hf_alignmlm.sizes import SIZES, size_of
-from hf_alignmlm.tasks.base import TASKS, Encoded, Row, Task
+from hf_alignmlm.tasks.base import TASKS, Encoded, Task
 from hf_alignmlm.trainer import CommandArguments
 
 
@@ -58,8 +57,9 @@ class FineTuningArguments(CommandArguments):
 class Run:
     """What is asked for, and what has been made of it so far.
 
-    `rows` and `encoded` are by language (`original`, `derived`) and split; `embedding_rows` is the
-    size of a vocabulary that is doubled here.
+    `known` is what the checkpoint's results tell; `label_ids` are the ids of the labels, in order;
+    `encoded` is by language (`original`, `derived`) and split; `doubled` says that the vocabulary
+    is doubled here.
     """
 
     task: Task
@@ -67,24 +67,14 @@ class Run:
     args: FineTuningArguments
     arguments: dict[str, Any]
     config: Any
-    push: bool
     language: SyntheticLanguage
+    folder: Path
+    known: dict[str, Any]
     tokenizer: Any = None
-    embedding_rows: int | None = None
-    labels: list[str] = field(default_factory=list)
-    rows: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
+    doubled: bool = False
+    label_ids: dict[str, int] = field(default_factory=dict)
     encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def label_ids(self) -> dict[str, int]:
-        """The id of each label."""
-        return {label: i for i, label in enumerate(self.labels)}
-
-    @property
-    def folder(self) -> Path:
-        """Where the run writes."""
-        return Path(str(self.args.output_dir))
 
 
 def check(argv: Sequence[str] | None, command: str) -> Run | None:
@@ -95,7 +85,7 @@ def check(argv: Sequence[str] | None, command: str) -> Run | None:
     asked = peek(argv, model_name_or_path="", task_name=default)
     name, config, defaults = asked["model_name_or_path"], None, {}
     if name:
-        config = AutoConfig.from_pretrained(name)
+        config = load_config(name)
         output_dir = f"{name.rstrip('/')}-{asked['task_name']}"
         defaults = SIZES[size_of(config)].finetuning | {"output_dir": output_dir}
     (options, args), arguments = parse([TaskArguments, FineTuningArguments], argv, **defaults)
@@ -105,22 +95,68 @@ def check(argv: Sequence[str] | None, command: str) -> Run | None:
     if task is None:
         known = ", ".join(tasks)
         raise ValueError(f"unknown task_name {options.task_name!r}: known are {known}")
-    # The library would push under a card of its own.
-    push, args.push_to_hub = args.push_to_hub, False
-    if check_output_dir(args.output_dir, arguments, overwrite=args.overwrite_output_dir):
-        print(f"{args.output_dir} holds this run, finished: see {RESULTS_FILE} in it")
+    language, folder = load_language(options), Path(args.output_dir)
+    run = Run(task, options, args, arguments, config, language, folder, load_results(name))
+    check_options(run, option_names(argv))
+    if check_output_dir(folder, arguments, overwrite=args.overwrite_output_dir):
+        print(f"{folder} holds this run, finished: see {RESULTS_FILE} in it")
         return None
-    return Run(task, options, args, arguments, config, push, load_language(options))
+    return run
+
+
+def load_config(name: str) -> Any:
+    """The checkpoint's configuration; one line, with its file, where it describes no model."""
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if size_of(config) and config.max_position_embeddings >= 3:
+            return config
+        reason = f"max_position_embeddings is {config.max_position_embeddings}"
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error)[:200]
+    raise ValueError(f"{name}/config.json describes no model to fine-tune: {reason}")
 
 
 def load_language(options: TaskArguments) -> SyntheticLanguage:
     """The language that is asked for, or the one that lies beside the checkpoint."""
-    folder = Path(options.model_name_or_path)
+    folder, name = Path(options.model_name_or_path), options.language
     if (folder / LANGUAGE_FILE).exists():
         language = SyntheticLanguage.from_pretrained(folder)
-        return replace(language, name=options.language or language.name)
-    if options.language is None:
+        if NATURAL in (name, language.name) and name not in (None, language.name):
+            raise ValueError(f"--language {name}: the second language of {folder} is another text")
+        return language if name is None else replace(language, name=name)
+    if name is None:
         raise ValueError(
             f"{folder} has no {LANGUAGE_FILE} beside it: name the derived language with --language"
         )
-    return SyntheticLanguage.from_name(options.language)
+    return SyntheticLanguage.from_name(name)
+
+
+def load_results(name: str) -> dict[str, Any]:
+    """What the checkpoint's own results tell of its pre-training."""
+    path = Path(name) / RESULTS_FILE
+    results = read_json(path) if path.exists() else {}
+    if not isinstance(results, dict):
+        raise ValueError(f"{path} holds no results of a pre-training: remove it")
+    known = {key: results.get(key) for key in ("objective", "alignment_p1")}
+    return known | {"pretraining_seed": results.get("seed")}
+
+
+def check_options(run: Run, given: Sequence[str]) -> None:
+    """Refuse options that would do nothing, or that would fail after training."""
+    options, positions = run.options, run.config.max_position_embeddings
+    wrong = {
+        "--seed does nothing in fine-tuning: --seeds has the seed of each": "seed" in given,
+        "--seeds names a seed twice": len(set(options.seeds)) < len(options.seeds),
+        f"--max_seq_length is more than the model's {positions} positions": (
+            (options.max_seq_length or 0) > positions
+        ),
+        "--dataset_config_name needs a --dataset_name": (
+            options.dataset_config_name is not None and options.dataset_name is None
+        ),
+        "--metric_for_best_model: eval_loss is the only one": (
+            run.args.metric_for_best_model not in (None, "loss", "eval_loss")
+        ),
+    }
+    for message, is_wrong in wrong.items():
+        if is_wrong:
+            raise ValueError(message)
