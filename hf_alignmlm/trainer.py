@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
+from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, rotate_checkpoints
 from transformers.utils import logging
 
@@ -22,12 +24,19 @@ from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, embedding_matrix
 from hf_alignmlm.objectives.base import IGNORE_INDEX
+from hf_alignmlm.objectives.collator import ObjectiveCollator
 from hf_alignmlm.runs import seal_checkpoint
 
 logger = logging.get_logger(__name__)
 
 # The parts of the loss that a model may name in its output.
 PARTS = ("mlm_loss", "alignment_loss")
+# Where a checkpoint keeps what was added up since the last line of the log.
+_SINCE_LOG = "since_log"
+_OWN_LOSS = (
+    "compute_loss_func and label_smoothing_factor take the labels from the model, "
+    "which then has no loss to align with: leave them out"
+)
 # What is worth a line in every evaluation; the results file has all of it.
 LOGGED_ALIGNMENT = ("p1", "p1_seen", "p1_heldout", "csls_p1", "cosine_true", "cosine_random")
 
@@ -78,9 +87,30 @@ class AlignMLMTrainingArguments(CommandArguments):
     ddp_find_unused_parameters: bool | None = False
 
     def __post_init__(self) -> None:
+        if self.save_strategy == "best" and self.metric_for_best_model is None:
+            self.metric_for_best_model = "loss"  # the library's, but not here
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better = not self.metric_for_best_model.endswith(("loss", "perplexity"))
         super().__post_init__()
         # The results need the number of tokens, and a resumed run can only read it from its state.
         self.include_num_input_tokens_seen = "non_padding"
+        if self.label_smoothing_factor:
+            raise ValueError(_OWN_LOSS)
+        if self.dataloader_drop_last:
+            raise ValueError("dataloader_drop_last would leave out rows of evaluation: omit it")
+        if self.label_names and "labels" not in self.label_names:
+            raise ValueError("label_names must hold labels, which the loss is of: omit it")
+
+
+def _check_metric(metric: str, given: dict[str, Any]) -> None:
+    """Raise ValueError for a metric to follow that no evaluation gives."""
+    sets = given.get("eval_dataset")
+    names = [f"{name}_" for name in sets] if isinstance(sets, dict) else [""]
+    known = [f"{name}{end}" for name in names for end in ("loss", "mlm_loss", "perplexity")]
+    known = ["loss", *known, *(f"alignment_{name}" for name in LOGGED_ALIGNMENT)]
+    if metric.removeprefix("eval_") not in known and not given.get("compute_metrics"):
+        listed = ", ".join(dict.fromkeys(known))
+        raise ValueError(f"unknown metric_for_best_model {metric!r}: known are {listed}")
 
 
 class AlignMLMTrainer(Trainer):
@@ -93,26 +123,22 @@ class AlignMLMTrainer(Trainer):
     model.
     """
 
-    def __init__(
-        self,
-        model: Any = None,
-        args: TrainingArguments | None = None,
-        data_collator: Any = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        *more: Any,
-        language: SyntheticLanguage | None = None,
-        **kwargs: Any,
-    ):
-        own_loss = kwargs.get("compute_loss_func") or getattr(args, "label_smoothing_factor", 0)
-        if own_loss and isinstance(model, BertForAlignedMaskedLM):
-            raise ValueError(
-                "compute_loss_func and label_smoothing_factor take the labels from the model, "
-                "which then has no loss to align with: leave them out"
-            )
-        if isinstance(args, AlignMLMTrainingArguments) and eval_dataset is None:
-            args.eval_strategy = "no"  # by default on, but there is nothing to do
-        super().__init__(model, args, data_collator, train_dataset, eval_dataset, *more, **kwargs)
+    def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
+        """Takes the library's arguments, and the language to save beside the model."""
+        given = signature(Trainer).bind(*args, **kwargs).arguments
+        options: Any = given.get("args")
+        if isinstance(given.get("model"), BertForAlignedMaskedLM) and (
+            given.get("compute_loss_func") or getattr(options, "label_smoothing_factor", 0)
+        ):
+            raise ValueError(_OWN_LOSS)
+        if isinstance(options, AlignMLMTrainingArguments):
+            if metric := options.metric_for_best_model:
+                _check_metric(metric, given)
+            elif given.get("eval_dataset") is None:
+                options.eval_strategy = "no"  # by default on, but there is nothing to do
+        if options is not None and isinstance(given.get("data_collator"), ObjectiveCollator):
+            options.remove_unused_columns = False  # it needs example, epoch and language
+        super().__init__(*args, **kwargs)
         self.language = language
         self._own_model = isinstance(self.model, BertForAlignedMaskedLM)
         if isinstance(self.model, BertForAlignedMaskedLM) and self.args.device.type == "cpu":
@@ -122,11 +148,7 @@ class AlignMLMTrainer(Trainer):
         self._sums: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
 
     def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss, whose parts are added up on the way, weighed as the loss weighs them."""
         if not model.training:
@@ -151,21 +173,24 @@ class AlignMLMTrainer(Trainer):
     def _means(self, training: bool) -> dict[str, float]:
         """The means of the parts since the last call, over all processes."""
         sums, self._sums[training] = self._sums[training], {}
-        totals = {n: self.accelerator.gather(s[None]).sum(0).tolist() for n, s in sums.items()}
-        return {name: total / weight for name, (total, weight) in totals.items() if weight}
+        means = {name: self._mean(value) for name, value in sums.items()}
+        return {name: total / weight for name, (total, weight) in means.items() if weight}
+
+    def _mean(self, value: Tensor) -> Any:
+        """The mean over all processes, as a number or a list of them."""
+        return self.accelerator.gather(value[None]).mean(0).tolist()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the parts of the loss beside the loss."""
         if "loss" in logs:
             logs |= self._means(training=True)
+        if "train_loss" in logs:
+            # The whole run's; the library divides by the steps of this session.
+            logs["train_loss"] = self._total_loss_scalar / max(1, self.state.global_step)
         super().log(logs, start_time)
 
     def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> Any:
         """Evaluate; for the loss alone, the logits of unlabelled positions are left out."""
         last = self.accelerator.gradient_state
@@ -181,10 +206,11 @@ class AlignMLMTrainer(Trainer):
         # A stock configuration does not know that the parts of the loss are no predictions.
         return super().prediction_step(model, inputs, prediction_loss_only, [*ignore_keys, *PARTS])
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """The library's loop, with the masked-LM loss and its perplexity among the metrics."""
         self._sums[False] = {}
-        output = super().evaluation_loop(*args, **kwargs)
+        dataloader.iteration = 0  # one that persists counts on, and its data set's masks change
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
         if (loss := self._means(training=False).get("mlm_loss")) is not None:
             prefix, metrics = kwargs.get("metric_key_prefix", "eval"), output.metrics or {}
             metrics[f"{prefix}_loss"] = metrics[f"{prefix}_mlm_loss"] = loss
@@ -192,10 +218,7 @@ class AlignMLMTrainer(Trainer):
         return output
 
     def evaluate(
-        self,
-        eval_dataset: Any = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Evaluate each set (a dictionary of them: by language) and, once, the alignment."""
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
@@ -226,9 +249,23 @@ class AlignMLMTrainer(Trainer):
         if self.language is not None and self.args.should_save:
             self.language.save_pretrained(output_dir or str(self.args.output_dir))
 
-    # The library has no hook for these three.
+    # The library has no hook for these four.
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # Without these files the library would go on with a new optimizer and learning rate.
+        whole = self.is_deepspeed_enabled or Path(checkpoint or "", SCHEDULER_NAME).exists()
+        if checkpoint and not whole:
+            raise ValueError(f"{checkpoint} has the model alone, from which no run can go on")
+        super()._load_optimizer_and_scheduler(checkpoint)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # The library begins its sums anew; those of a resumed run go on.
+        saved: Any = self.state.stateful_callbacks
+        if since := saved.pop(_SINCE_LOG, None):
+            self._globalstep_last_logged, self._total_loss_scalar, loss, parts = since
+            self._tr_loss += loss
+            for name, sums in parts.items():
+                self._sums[True][name] = torch.tensor(sums, device=self.args.device)
         # The library stops after a step alone: resumed at the last one, it would take one more.
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
@@ -243,12 +280,19 @@ class AlignMLMTrainer(Trainer):
         # The library removes old checkpoints before this one is sealed, and by their time, which
         # it says may not be reliable: here the seal comes first, and the order is that of steps.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
+        folder = self._get_output_dir(trial)
+        checkpoint = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        saved: Any = self.state.stateful_callbacks
+        parts = {name: self._mean(sums) for name, sums in self._sums[True].items()}
+        counts = (self._globalstep_last_logged, self._total_loss_scalar)
+        saved[_SINCE_LOG] = (*counts, self._mean(self._tr_loss), parts)
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self.args.save_total_limit = limit
+            del saved[_SINCE_LOG]
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = self._get_output_dir(trial)
-            seal_checkpoint(Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            if not self.args.save_only_model:  # from which no run can go on
+                seal_checkpoint(checkpoint)
             rotate_checkpoints(folder, limit, self.state.best_model_checkpoint)

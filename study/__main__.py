@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from hf_alignmlm.arguments import one_line_errors
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from study.driver import Driver
 from study.grid import KINDS, LANGUAGES, MAIN, OBJECTIVES, PRESETS, TASKS, plan
 from study.report import write_report
@@ -46,6 +47,12 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.override = dict(options.override)
     if unknown := options.override.keys() - set(KINDS):
         parser.error(f"--override {', '.join(unknown)}: known kinds are {', '.join(KINDS)}")
+    if options.jobs is not None and options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, not {options.jobs}")
+    if not all(0 <= share <= 1 for share in options.dictionary_fractions):
+        parser.error("--dictionary_fractions must lie between 0 and 1")
+    if min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
+        parser.error("--seeds must not be negative, and each stands once")
     # For the report, whose reader has a folder of data of their own.
     given = sys.argv[1:] if argv is None else argv
     words = ["DATA" if word == options.data_dir else word for word in given]
@@ -59,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # A terminated driver ends its steps as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with one_line_errors():
+        for language in options.languages:
+            SyntheticLanguage.from_name(language)
         steps = plan(options)
         driver = Driver(options, steps)
         if options.dry_run:

@@ -99,8 +99,12 @@ class Driver:
     def result(self, step: Step) -> dict[str, Any] | None:
         """The stored result of this very step; None where there is none, or of other arguments."""
         path = self.results / f"{step.name}.json"
-        result = read_json(path) if path.exists() else {}
-        return result if step.made(result.get("commands", [])) else None
+        if not path.exists():
+            return None
+        result = read_json(path)
+        if not isinstance(result, dict) or not {"commands", "seconds", "machine"} <= result.keys():
+            raise ValueError(f"{path} is no result of a step: remove it, and the step runs again")
+        return result if step.made(result["commands"]) else None
 
     def missing(self) -> list[Step]:
         """What to run: steps without a result, and those whose product one of these lacks."""

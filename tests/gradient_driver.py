@@ -22,19 +22,20 @@ ROWS = 16
 EVALUATION_ROWS = 11  # divisible neither by the processes nor by a batch
 
 
+SHAPE = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 12,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
 def make_model():
     torch.manual_seed(0)
-    config = AlignedBertConfig(
-        vocab_size=60,
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=12,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        alignment_loss_weight=10.0,
-    )
+    config = AlignedBertConfig(vocab_size=60, alignment_loss_weight=10.0, **SHAPE)
     model = BertForAlignedMaskedLM(config)
     # Wide enough for the losses of rows to differ.
     torch.nn.init.normal_(model.bert.embeddings.word_embeddings.weight, std=0.5)

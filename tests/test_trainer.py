@@ -11,13 +11,19 @@ from pathlib import Path
 import gradient_driver
 import pytest
 import torch
+from datasets import Dataset
 from torch.nn import functional as F
 from torch.utils.data import default_collate
-from transformers import Trainer
+from transformers import DistilBertConfig, DistilBertForMaskedLM, Trainer
 
+import run_pretraining
 from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.data.encoding import tokenize_corpus
+from hf_alignmlm.data.packing import EpochDataset, pack
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.objectives import Objective, ObjectiveCollator
 from hf_alignmlm.runs import MANIFEST_FILE, last_whole_checkpoint
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
@@ -246,13 +252,15 @@ def test_tokens_are_counted_without_padding_even_under_a_mask_of_four_dimensions
 
 
 @pytest.mark.parametrize("sets", [1, 2])
-def test_the_best_model_and_the_plateau_follow_the_masked_lm(tmp_path, sets):
+@pytest.mark.parametrize("strategy", ["steps", "best"])
+def test_the_best_model_and_the_plateau_follow_the_masked_lm(tmp_path, sets, strategy):
     rows = gradient_driver.make_rows(3, seed=2)
     trainer = AlignMLMTrainer(
         gradient_driver.make_model(),
         arguments(
             tmp_path,
-            **dict.fromkeys(("save_strategy", "eval_strategy"), "steps"),
+            save_strategy=strategy,
+            eval_strategy="steps",
             **dict.fromkeys(("save_steps", "eval_steps"), 2),
             load_best_model_at_end=True,
             lr_scheduler_type="reduce_lr_on_plateau",
@@ -264,6 +272,9 @@ def test_the_best_model_and_the_plateau_follow_the_masked_lm(tmp_path, sets):
     losses = [e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e]
     assert min(losses) > 0  # with the alignment term it would not be
     assert trainer.state.best_metric == pytest.approx(min(losses))
+    # What is in the trainer at the end is the best checkpoint, which rotation has kept.
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses))
+    assert Path(trainer.state.best_model_checkpoint).is_dir()
 
 
 def test_no_warning_reaches_the_user_on_a_machine_without_accelerator(tmp_path, recwarn, caplog):
@@ -324,6 +335,163 @@ def test_one_checkpoint_is_enough_and_no_evaluation_set_is_needed(tmp_path):
 def test_a_loss_that_leaves_the_alignment_out_is_refused(tmp_path, options, more):
     with pytest.raises(ValueError, match="take the labels from the model"):
         AlignMLMTrainer(gradient_driver.make_model(), arguments(tmp_path, **options), **more)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataloader_drop_last": True}, "dataloader_drop_last would leave out rows"),
+        ({"label_names": ["targets"]}, "label_names must hold labels"),
+        ({"metric_for_best_model": "f1"}, "'f1': known are loss, original_loss,"),
+        ({"metric_for_best_model": "mlm_loss", "save_strategy": "best"}, "'mlm_loss': known are"),
+    ],
+)
+def test_an_option_that_would_spoil_the_run_is_refused(tmp_path, options, message):
+    options = {"eval_strategy": "steps", **options}
+    rows = gradient_driver.make_rows(3)
+    with pytest.raises(ValueError, match=message) as error:
+        AlignMLMTrainer(
+            gradient_driver.make_model(),
+            arguments(tmp_path, **options),
+            eval_dataset={"original": rows, "derived": rows},
+        )
+    assert "\n" not in str(error.value)
+
+
+def test_a_metric_to_follow_without_an_evaluation_set_is_refused(tmp_path):
+    options = {"save_strategy": "steps", "eval_strategy": "steps", "save_steps": 2, "eval_steps": 2}
+    options = arguments(tmp_path, load_best_model_at_end=True, **options)
+    with pytest.raises(ValueError, match="you didn't pass an `eval_dataset`"):
+        AlignMLMTrainer(gradient_driver.make_model(), options)
+
+
+@pytest.mark.parametrize(
+    ("metric", "greater"),
+    [("loss", False), ("eval_derived_perplexity", False), ("alignment_p1", True)],
+)
+def test_a_lower_loss_and_perplexity_is_better(tmp_path, metric, greater):
+    assert arguments(tmp_path, metric_for_best_model=metric).greater_is_better == greater
+
+
+def log_of(trainer):
+    """The lines of the log, without the seconds that things took."""
+    return [
+        {name: value for name, value in line.items() if not name.endswith(TIMES)}
+        for line in trainer.state.log_history
+    ]
+
+
+TIMES = ("runtime", "per_second", "preparation_time")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"logging_steps": 4, "load_best_model_at_end": True},
+        {"logging_steps": 20, "lr_scheduler_type": "reduce_lr_on_plateau"},
+        {"logging_steps": 3},
+    ],
+)
+def test_a_resumed_run_logs_what_an_uninterrupted_one_logs(tmp_path, options):
+    def trainer():
+        return AlignMLMTrainer(
+            gradient_driver.make_model(),
+            arguments(
+                tmp_path,
+                **{"max_steps": 9, "eval_steps": 3, "save_steps": 3, "save_total_limit": None},
+                **{"save_strategy": "steps", "eval_strategy": "steps"},
+                gradient_accumulation_steps=2,
+                **options,
+            ),
+            train_dataset=gradient_driver.make_rows(),
+            eval_dataset=gradient_driver.make_rows(3, seed=2),
+        )
+
+    whole = trainer()
+    result = whole.train()
+    for checkpoint in sorted(tmp_path.glob("checkpoint-*")):
+        resumed = trainer()
+        assert (
+            resumed.train(resume_from_checkpoint=str(checkpoint)).metrics["train_loss"]
+            == (result.metrics["train_loss"])
+        )
+        assert log_of(resumed) == log_of(whole)
+        assert "since_log" not in resumed.state.stateful_callbacks
+
+
+def test_a_checkpoint_of_the_model_alone_is_no_place_to_go_on(tmp_path):
+    def trainer():
+        return AlignMLMTrainer(
+            gradient_driver.make_model(),
+            arguments(tmp_path, save_strategy="steps", save_steps=2, save_only_model=True),
+            train_dataset=gradient_driver.make_rows(),
+        )
+
+    trainer().train()
+    checkpoint = tmp_path / "checkpoint-4"
+    assert BertForAlignedMaskedLM.from_pretrained(checkpoint).dictionary is not None
+    assert last_whole_checkpoint(tmp_path) is None
+    with pytest.raises(ValueError, match="checkpoint-4 has the model alone"):
+        trainer().train(resume_from_checkpoint=str(checkpoint))
+
+
+COMMAND = """
+--use_cpu --disable_tqdm True --report_to none --max_train_samples 200 --max_eval_samples 40
+--max_seq_length 32 --max_steps 4 --save_steps 2 --eval_steps 2
+"""
+
+
+def test_the_commands_best_model_is_that_of_both_languages(tmp_path):
+    shape = "hidden_size=24,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"
+    command = [*COMMAND.split(), "--vocab_size", "300", "--config_overrides", shape]
+    command += ["--load_best_model_at_end", "--lr_scheduler_type", "reduce_lr_on_plateau"]
+    run_pretraining.main([*command, "--output_dir", str(tmp_path)])
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    results = json.loads((tmp_path / "all_results.json").read_text())
+    losses = [line["eval_loss"] for line in state["log_history"] if "eval_loss" in line]
+    assert state["best_metric"] == min(losses)
+    both = results["eval_original_mlm_loss"] + results["eval_derived_mlm_loss"]
+    assert both / 2 == pytest.approx(min(losses))
+
+
+def test_the_command_refuses_another_kind_of_model(tmp_path, tokenizer, capsys):
+    model = tmp_path / "distilbert"
+    shape = {"vocab_size": len(tokenizer), "dim": 24, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+    DistilBertForMaskedLM(DistilBertConfig(**shape)).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    command = [*COMMAND.split(), "--model_name_or_path", str(model)]
+    with pytest.raises(SystemExit) as stop:
+        run_pretraining.main([*command, "--output_dir", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    assert f"error: {model} is no whole checkpoint" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_collators_columns_stay_and_evaluation_masks_do_not_change(
+    tmp_path, doubled, embedded, workers
+):
+    tokenizer, language = doubled
+    corpus = Dataset.from_list([{"words": s.words} for s in embedded[:40]])
+    packed = pack(tokenize_corpus(corpus, tokenizer, language), tokenizer, max_seq_length=12)
+    trainer = AlignMLMTrainer(
+        BertForAlignedMaskedLM(
+            AlignedBertConfig(vocab_size=len(tokenizer), **gradient_driver.SHAPE)
+        ),
+        arguments(
+            tmp_path,
+            max_steps=1,
+            remove_unused_columns=True,
+            dataloader_num_workers=workers,
+            dataloader_persistent_workers=bool(workers),
+        ),
+        ObjectiveCollator(tokenizer, Objective.from_name("mlm"), 12),
+        EpochDataset(packed),
+        {"original": EpochDataset(packed.select(range(20)))},
+    )
+    trainer.train()
+    first, second = (trainer.evaluate()["eval_loss"] for _ in range(2))
+    assert first == second
 
 
 def test_it_is_the_librarys_trainer_still():

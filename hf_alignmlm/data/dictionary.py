@@ -6,13 +6,14 @@ import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from hf_alignmlm.files import open_file, read_json, write_text
+from hf_alignmlm.files import read_json, read_lines, write_text
 
 Pieces = tuple[int, ...]
 Pair = tuple[Pieces, Pieces]
@@ -83,17 +84,13 @@ class BilingualDictionary:
         """
         pairs: list[Pair] = []
         skipped = 0
-        with open_file(path) as stream:
-            try:
-                for line in filter(None, map(str.strip, stream)):
-                    columns = line.split("\t") if "\t" in line else line.split()
-                    ids = [tuple(encode(column.strip())) for column in columns]
-                    if len(ids) == 2 and all(i and unknown_id not in i for i in ids):
-                        pairs.append((ids[0], ids[1]))
-                    else:
-                        skipped += 1
-            except UnicodeDecodeError:
-                raise ValueError(f"{path} is not UTF-8 text: convert it first") from None
+        for line in filter(None, map(str.strip, read_lines(path))):
+            columns = line.split("\t") if "\t" in line else line.split()
+            ids = [tuple(encode(column.strip())) for column in columns]
+            if len(ids) == 2 and all(i and unknown_id not in i for i in ids):
+                pairs.append((ids[0], ids[1]))
+            else:
+                skipped += 1
         if not pairs:
             raise ValueError(
                 f"{path} has no usable line (of {skipped}): give two words a line, tab or white "
@@ -117,6 +114,12 @@ class BilingualDictionary:
                 raise ValueError(f"version {data['version']}, not {FORMAT_VERSION}")
             groups = [data["seen"], data["heldout"]]
             seen, heldout = (tuple((_pieces(a), _pieces(b)) for a, b in group) for group in groups)
+            words = list(chain.from_iterable(seen + heldout))
+            ids = set(chain.from_iterable(words))
+            if not (words and all(words) and all(type(i) is int and i >= 0 for i in ids)):
+                raise ValueError("its pairs are not of token ids")
+            if not (0 <= data["fraction"] <= 1 and type(data["seed"]) is int):
+                raise ValueError("its fraction or seed is no such number")
             return cls(seen, heldout, data["fraction"], data["seed"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a dictionary of this library: {error}") from None

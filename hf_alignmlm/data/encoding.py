@@ -37,11 +37,6 @@ TOKENIZED = Features({"original": _IDS, "derived": _IDS, "pieces": List(Value("i
 TOKENIZED |= {"order": _IDS, "index": Value("int64")}
 
 
-@lru_cache(maxsize=4)
-def _encoder(tokenizer: str, language: SyntheticLanguage) -> "WordEncoder":
-    return WordEncoder(tokenizer, language)
-
-
 def _tokenize(
     batch: pa.Table,
     indices: list[int],
@@ -224,6 +219,9 @@ class WordEncoder:
         self._words.append(word)
         self._derived_ids.append(self.derived(word))
         return self._original_ids.append(self._original(word))
+
+
+_encoder = lru_cache(maxsize=4)(WordEncoder)
 
 
 def _numbers(strings: pa.StringArray, number: Callable[[str], int]) -> np.ndarray:

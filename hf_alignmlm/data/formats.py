@@ -1,17 +1,17 @@
 """A file of any format to rows, in bounded memory; what cannot be read is an error of one line."""
 
+import collections
 import contextlib
+import csv
 import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import datasets
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -37,8 +37,7 @@ FEATURES = {
 SPACES = re.compile(r"\s+", re.ASCII)
 # How many characters of a file are checked before it is read.
 SAMPLE = 1 << 20
-# How many rows, characters and bytes are read at once, and how many words a sentence may have.
-BLOCK_ROWS, BLOCK_SIZE, LONGEST_SENTENCE = 1_000, 1 << 24, 1 << 20
+CSV_BLOCK, LONGEST_SENTENCE = 1 << 24, 1 << 20  # in bytes, and in words
 
 
 @lru_cache(maxsize=4)
@@ -123,6 +122,8 @@ def _json_rows(path: str) -> Iterator[Row]:
     for number, text in enumerate(texts, 1):
         try:
             value = json.loads(text) if text.strip() else []
+            if "\\ud" in text.lower():  # half of a pair of surrogates is no text
+                json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             reason = f"line {number} is not JSON ({error}); give an object a line"
             raise ValueError(f"{path} cannot be read as json: {reason}") from None
@@ -132,37 +133,20 @@ def _json_rows(path: str) -> Iterator[Row]:
             yield row
 
 
-def _rows(kind: str, path: str, **arguments: Any) -> Iterator[Row]:
-    if kind == "text":
-        return ({"text": line} for line in read_lines(path))
-    if kind == "json":
-        return _json_rows(path)
-    if kind == "columns":
-        return column_rows(path)
-    embedded = kind == "embedded"
-    found = minienglish.sentences(**arguments) if embedded else read_conllu(path, trees=False)
-    return ({name: list(getattr(s, name)) for name in TREES} for s in found)
-
-
-def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    block: list[Row] = []
-    size = 0
-    for row in rows:
-        block.append(row)
-        size += sum(len(value) for value in row.values() if isinstance(value, str | list))
-        if len(block) == BLOCK_ROWS or size > BLOCK_SIZE:
-            yield block
-            block, size = [], 0
-    yield block
-
-
 def _csv(kind: str, path: str) -> pa.csv.CSVStreamingReader:
     """A table with a header. Tabs part columns as they are; what commas part may be quoted."""
+    if kind == "csv":
+        csv.field_size_limit(LONGEST_LINE)
+        rows = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
+        try:
+            collections.deque(rows, maxlen=0)  # a quote that nothing closes would take all the rest
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {rows.line_num}: {error}; close the quotes") from None
     quotes: Any = {"delimiter": "\t", "quote_char": False}
     texts = dict.fromkeys((*TEXT_COLUMNS, "premise", "hypothesis"), pa.string())
     reader = pa.csv.open_csv(
         open_file(path, "rb"),
-        pa.csv.ReadOptions(block_size=BLOCK_SIZE),
+        pa.csv.ReadOptions(block_size=CSV_BLOCK),
         pa.csv.ParseOptions(**quotes if kind == "tsv" else {"newlines_in_values": True}),
         pa.csv.ConvertOptions(column_types=texts),
     )
@@ -178,11 +162,12 @@ def _merged(schema: pa.Schema, rows: list[Row], path: str, first: int) -> pa.Sch
     `first` is the number of the first of these rows.
     """
     try:
-        columns = pa.schema(list(pa.array(rows).type)) if rows else pa.schema([])
+        columns = pa.schema(list(pa.array(rows).type))
         return pa.unify_schemas([schema, columns], promote_options="permissive")
     except (pa.ArrowException, ValueError, OverflowError) as error:
         if len(rows) == 1:
-            raise ValueError(f"{path}, row {first}: {error}") from None
+            reason = f"a value of another type than the rest of its column ({error})"
+            raise ValueError(f"{path}, row {first}: {reason}") from None
     half = len(rows) // 2
     schema = _merged(schema, rows[:half], path, first)
     return _merged(schema, rows[half:], path, first + half)
@@ -195,62 +180,36 @@ def _features(kind: str, path: str) -> Features:
         return Features.from_arrow_schema(pq.read_schema(open_file(path, "rb")))
     if kind != "json":
         return Features.from_arrow_schema(_csv(kind, path).schema)
-    schema, number = pa.schema([]), 1
-    for rows in _blocks(_json_rows(path)):
-        schema = _merged(schema, rows, path, number)
-        number += len(rows)
+    schema, rows, number = pa.schema([]), _json_rows(path), 1
+    while block := list(islice(rows, 1000)):
+        schema = _merged(schema, block, path, number)
+        number += len(block)
     return Features.from_arrow_schema(schema)
 
 
-def _tables(kind: str, path: str, features: Features, **arguments: Any) -> Iterator[pa.Table]:
-    if kind == "parquet":
-        for batch in pq.ParquetFile(open_file(path, "rb")).iter_batches(BLOCK_ROWS):
-            yield pa.Table.from_batches([batch])
-    elif kind in ("csv", "tsv"):
-        for batch in _csv(kind, path):
-            yield pa.Table.from_batches([batch])
+def _rows(kind: str, path: str, key: Any, **arguments: Any) -> Iterator[Row]:
+    """The rows of a file, or of the embedded corpus; `key` is for the cache alone."""
+    if kind == "text":
+        yield from ({"text": line} for line in read_lines(path))
+    elif kind in ("json", "columns"):
+        yield from _json_rows(path) if kind == "json" else column_rows(path)
+    elif kind in ("conllu", "embedded"):
+        conllu = kind == "conllu"
+        for s in read_conllu(path, trees=False) if conllu else minienglish.sentences(**arguments):
+            yield {name: list(getattr(s, name)) for name in TREES}
     else:
-        for rows in _blocks(_rows(kind, path, **arguments)):
-            yield pa.Table.from_pylist(rows, features.arrow_schema)
-
-
-def _stream(kind: str, path: str, **arguments: Any) -> Iterator[Row]:
-    if kind in ("parquet", "csv", "tsv"):
-        for table in _tables(kind, path, Features()):
-            yield from table.to_pylist()
-    else:
-        yield from _rows(kind, path, **arguments)
-
-
-@dataclass
-class _Source(datasets.BuilderConfig):
-    arguments: dict[str, Any] | None = None  # kind, path and, of the embedded corpus, its own
-    key: Any = None  # what rows depend on besides
-
-
-class _Builder(datasets.ArrowBasedBuilder):
-    BUILDER_CONFIG_CLASS = _Source
-
-    def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo()
-
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        arguments = self.config.arguments
-        self.info.features = _features(arguments["kind"], arguments["path"])
-        return [datasets.SplitGenerator("train", dict(arguments))]
-
-    def _generate_tables(self, **arguments: Any) -> Iterator[tuple[int, pa.Table]]:
-        yield from enumerate(_tables(features=self.info.features, **arguments))
+        parquet = pq.ParquetFile(open_file(path, "rb")) if kind == "parquet" else None
+        for batch in parquet.iter_batches(1000) if parquet else _csv(kind, path):
+            yield from batch.to_pylist()
 
 
 def corpus_of(kind: str, path: str, key: Any, streaming: bool, **arguments: Any) -> Corpus:
-    """The rows of a source, as a table that `datasets` caches by what they depend on."""
-    arguments |= {"kind": kind, "path": path}
-    if streaming:
-        return IterableDataset.from_generator(_stream, FEATURES.get(kind), gen_kwargs=arguments)
-    builder = _Builder(arguments=arguments, key=(key, code_digest()))
-    builder.download_and_prepare()
-    return builder.as_dataset("train")
+    """The rows of a source. `datasets` caches a table by these arguments, the key and our code."""
+    arguments |= {"kind": kind, "path": path, "key": (key, code_digest())}
+    # A stream takes rows of JSON as they are, for it has no end to wait for.
+    features = FEATURES.get(kind) if streaming else _features(kind, path)
+    make = IterableDataset if streaming else Dataset
+    return make.from_generator(_rows, gen_kwargs=arguments, features=features)
 
 
 @contextlib.contextmanager
@@ -270,7 +229,7 @@ def read_file(path: str, *, streaming: bool = False) -> Corpus:
     check_file(path)
     kind, status = file_format(path), Path(path).stat()
     with errors_that_name(path, kind):
-        corpus = corpus_of(kind, path, (status.st_size, status.st_mtime_ns), streaming)
-        if next(iter(corpus), None) is None:
+        stamp = str(Path(path).resolve()), status.st_size, status.st_mtime_ns
+        if not any(_rows(kind, path, stamp)):
             raise ValueError(f"{path} has no rows")
-        return corpus
+        return corpus_of(kind, path, stamp, streaming)

@@ -22,6 +22,7 @@ LANGUAGES = {"original": ORIGINAL, "derived": DERIVED}
 PACKED = Features({"input_ids": List(Value("int32")), "language": Value("int8")})
 # Sentences packed together; a sequence never spans two of these groups.
 PACKING_BATCH = 10_000
+STREAM_BATCH = 100
 
 
 def _uniform(seed: int, index: np.ndarray) -> np.ndarray:
@@ -184,17 +185,20 @@ def packing_report(
     The baseline is the loss of predicting every evaluation token by its frequency in the training
     text of its language (plus one): what a masked LM that knows nothing of context would reach.
     """
-    table = train.with_format("arrow")[:]
-    lists = table["input_ids"].combine_chunks()
-    flat = lists.flatten().to_numpy()
-    kinds = np.repeat(table["language"].to_numpy(), lists.value_lengths().to_numpy())
-    used = np.count_nonzero(flat != tokenizer.pad_token_id)
+    counts = np.zeros((3, len(tokenizer)), np.int64)
+    for batch in train.with_format("arrow").iter(PACKING_BATCH):
+        lists = batch["input_ids"].combine_chunks()
+        kinds = np.repeat(batch["language"].to_numpy(), lists.value_lengths().to_numpy())
+        for kind in (ORIGINAL, DERIVED, PAIR):
+            tokens = lists.flatten().to_numpy()[kinds == kind]
+            counts[kind] += np.bincount(tokens, minlength=len(tokenizer))
+    used = counts.sum() - counts[:, tokenizer.pad_token_id].sum()
     report = {"padding_share": float(100 * (1 - used / (len(train) * max_seq_length)))}
     ordinary = np.ones(len(tokenizer), dtype=bool)
     ordinary[reserved_ids(tokenizer)] = False
     for name, rows in evaluation.items():
-        counts = np.bincount(flat[kinds == LANGUAGES[name]], minlength=len(tokenizer)) + 1
-        surprise = -np.log(counts / counts[ordinary].sum())
+        smoothed = counts[LANGUAGES[name]] + 1
+        surprise = -np.log(smoothed / smoothed[ordinary].sum())
         tokens = rows.with_format("arrow")[:]["input_ids"].combine_chunks().flatten().to_numpy()
         loss = surprise[tokens[ordinary[tokens]]].mean()
         report[f"eval_{name}_frequency_baseline_loss"] = float(loss)
@@ -242,17 +246,24 @@ class EpochDataset(_Epoch, torch.utils.data.Dataset):
 
 
 class EpochStream(_Epoch, torch.utils.data.IterableDataset):
-    """`EpochDataset` for a stream: sequences are numbered as they come."""
+    """`EpochDataset` for a stream: sequences are numbered as they come.
+
+    One worker reads, whatever their number: masks and a resumed run do not depend on how many.
+    """
 
     def __init__(self, packed: IterableDataset, *, shuffle_buffer: int = 0, seed: int = 0):
         super().__init__()
-        numbered = packed.map(lambda row, index: {"example": index}, with_indices=True)
-        self.packed = numbered.with_format("numpy")
+        self.packed = packed.map(lambda row, index: {"example": index}, with_indices=True)
         if shuffle_buffer:
             self.packed = self.packed.shuffle(seed=seed, buffer_size=shuffle_buffer)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        epoch = self.epoch
+        worker, epoch = torch.utils.data.get_worker_info(), self.epoch
+        if worker and worker.id:
+            return
         self.packed.set_epoch(epoch)  # reseeds the shuffle
-        for row in self.packed:
-            yield {**row, "epoch": epoch}
+        # Row by row, `datasets` would deal its files to the workers, each with numbers of its own.
+        for batch in self.packed.iter(STREAM_BATCH):
+            for values in zip(*batch.values(), strict=True):
+                row = dict(zip(batch, values, strict=True))
+                yield row | {"input_ids": np.array(row["input_ids"]), "epoch": epoch}

@@ -3,20 +3,14 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordPieceTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS, is_punctuation, spelling
@@ -27,6 +21,7 @@ SPECIAL_TOKENS = {
 }
 CONTINUATION = "##"
 MAX_ALPHABET = 1000
+LONGEST_WORD = 1000
 
 
 def blank_tokenizer(*, lowercase: bool = False) -> Tokenizer:
@@ -49,8 +44,15 @@ def train_tokenizer(
     out: they will be [UNK].
     """
     tokenizer = blank_tokenizer(lowercase=lowercase)
-    texts = [tokenizer.normalizer.normalize_str(text) for text in texts]
-    counts = Counter(chain.from_iterable(texts))
+    normalized, blocks = map(tokenizer.normalizer.normalize_str, texts), []
+    while block := "\n".join(islice(normalized, 1000)):
+        blocks.append(block.encode())  # two passes over a text hold it in as little as they can
+
+    def lines() -> Iterator[str]:
+        for block in blocks:
+            yield from block.decode().split("\n")
+
+    counts = Counter(chain.from_iterable(lines()))
     # The trainer numbers characters in the order of a hash and breaks ties between merges by these
     # numbers. With the characters given beforehand, in order, as if they were special tokens, its
     # result is a function of the text alone.
@@ -68,16 +70,12 @@ def train_tokenizer(
             f"vocab_size {vocab_size} is too small: special tokens and the characters of this text "
             f"alone take {len(first)}"
         )
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=first, show_progress=False
-    )
+    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=first, show_progress=False)
     # The trainer would number any other character, too, and past `vocab_size`.
-    if others := [re.escape(c) for c in counts if not c.isspace() and c not in characters]:
-        words = re.compile(rf"\S*[{''.join(others)}]\S*")
-        texts = [words.sub("", text) for text in texts]
-    tokenizer.train_from_iterator(texts, trainer)
+    others = [re.escape(c) for c in counts if not c.isspace() and c not in characters]
+    tokenizer.train_from_iterator(_trainable(lines(), "".join(others)), trainer)
     cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(
+    tokenizer.post_processor = TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:1 {sep}:1",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
@@ -85,6 +83,27 @@ def train_tokenizer(
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in alphabet]
     return _wrap(state, model_max_length, SPECIAL_TOKENS)
+
+
+def _trainable(lines: Iterable[str], others: str) -> Iterator[str]:
+    """The lines without words that have one of these characters, or that are longest.
+
+    The trainer takes a time that is quadratic in the length of a word; WordPiece makes [UNK] of
+    those beyond a hundred characters.
+    """
+    other = re.compile(f"[{others}]" if others else "(?!)")
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+
+    def shortened(run: re.Match[str]) -> str:
+        if other.search(run[0]):
+            return ""
+        if len(run[0]) <= LONGEST_WORD:
+            return run[0]
+        return " ".join(word for word, _ in split(run[0]) if len(word) <= LONGEST_WORD)
+
+    for line in lines:
+        changes = len(line) > LONGEST_WORD or other.search(line)
+        yield re.sub(r"\S+", shortened, line) if changes else line
 
 
 def _wrap(
@@ -100,7 +119,13 @@ def _wrap(
 
 def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
     """Any checkpoint's tokenizer, checked to be one that a synthetic language can use."""
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged file, there is no common class
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{name_or_path}: no usable tokenizer.json ({reason})") from None
     check_wordpiece(tokenizer)
     return tokenizer
 

@@ -83,16 +83,18 @@ def _syntax(
             f"syn-{name}{'-best' * best} reorders by syntax: it needs each sentence's tree; "
             "take CoNLL-U, or parse the text first (alignmlm parse)"
         )
-    columns = (words, tree.upos, tree.deprels)
-    plan_tree(tree.heads, "the tree", *columns)
     if order != sorted(order):
+        columns = (words, tree.upos, tree.deprels)
+        plan_tree(tree.heads, "the tree", *columns)
         place = {-1: -1} | {word: new for new, word in enumerate(order)}  # -1 stands for no head
         heads = tuple(place[tree.heads[i] - 1] + 1 for i in order)
         texts, upos, deprels = (tuple(column[i] for i in order) for column in columns)
         tree = Sentence(texts, upos, heads, deprels)
     # This draw depends on the language's seed alone, not on the position.
     model, drawn_with = WordOrderModel.from_name(name), int(seed.partition("/")[0])
-    moved = model.order(tree, seed=drawn_with, index=index, best=best)
+    moved = model.order(tree, seed=drawn_with, index=index, best=best, where="the tree")
+    if len(moved) != len(words):
+        raise ValueError("the tree: words, heads, deprels and upos differ in length")
     return [order[i] for i in moved]
 
 

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from reprlib import repr as shown
 from typing import Any, Protocol, Self
@@ -71,27 +71,27 @@ def plan_tree(
     the roots; whether it is projective. [2, 0, 2] gives [1, 0, 2], [[], [0, 2], [], [1]] and True.
     """
     for column in (heads, *columns):
-        if isinstance(column, str) or not isinstance(column, Sequence | np.ndarray):
+        if not isinstance(column, (list, tuple, np.ndarray)):
             raise ValueError(f"{where}: {shown(column)} stands where a list belongs")
-    if len({len(heads), *map(len, columns)}) > 1:
-        raise ValueError(f"{where}: words, heads, deprels and upos differ in length")
-    if other := [text for column in columns for text in column if not isinstance(text, str)]:
-        raise ValueError(f"{where}: {shown(other[0])} stands where a text belongs")
     n = len(heads)
+    if any(len(column) != n for column in columns):
+        raise ValueError(f"{where}: words, heads, deprels and upos differ in length")
+    for text in chain(*columns):
+        if not isinstance(text, str):
+            raise ValueError(f"{where}: {shown(text)} stands where a text belongs")
     children: list[list[int]] = [[] for _ in range(n + 1)]
     for node, head in enumerate(heads):
-        whole = isinstance(head, int | np.integer) and not isinstance(head, bool)
-        if not whole or not 0 <= head <= n:
-            said = f"{where}: word {node + 1} has head {shown(head)}"
-            raise ValueError(f"{said}, not one of 0 to {n}")
+        if not (type(head) is int or isinstance(head, np.integer)) or not 0 <= head <= n:
+            what = f"word {node + 1} has head {shown(head)}, not one of 0 to {n}"
+            raise ValueError(f"{where}: {what}")
         children[head - 1].append(node)
     order = list(children[-1])
     for node in order:  # grows while it is read
         order += children[node]
-    if lost := sorted(set(range(n)) - set(order)):
-        raise ValueError(f"{where}: word {lost[0] + 1} is in a cycle, or below one")
-    if not n:
-        raise ValueError(f"{where}: no words")
+    if not n or len(order) != n:
+        lost = min(set(range(n)) - set(order), default=0)
+        what = f"word {lost + 1} is in a cycle, or below one" if n else "no words"
+        raise ValueError(f"{where}: {what}")
     in_place = _flatten(order, children, lambda head, nodes: nodes)
     return order, children, in_place == list(range(n))
 
@@ -100,12 +100,16 @@ def _flatten(
     order: list[int], children: list[list[int]], arrange: Callable[[int, list[int]], list[int]]
 ) -> list[int]:
     """The words with each subtree in one piece; `arrange` orders a head and its dependents."""
-    spans = [[node] for node in range(len(order))]
-    for node in reversed(order):
-        if children[node]:
-            nodes = arrange(node, sorted([node, *children[node]]))
-            spans[node] = [word for i in nodes for word in spans[i]]
-    return [word for root in children[-1] for word in spans[root]]
+    heads = (node for node in reversed(order) if children[node])
+    arranged = {head: arrange(head, sorted([head, *children[head]])) for head in heads}
+    words, todo = list[int](), children[-1][::-1]
+    while todo:
+        node = todo.pop()
+        if node in arranged:
+            todo += reversed(arranged.pop(node))
+        else:
+            words.append(node)
+    return words
 
 
 def kinds_of(tree: Tree, head: int, nodes: Iterable[int]) -> Kinds:
@@ -197,15 +201,18 @@ class WordOrderModel:
         data = {"version": FORMAT_VERSION, "name": self.name, **self.about}
         write_json(path, data | {"weights": self.weights})
 
-    def order(self, tree: Tree, *, seed: int = 0, index: int = 0, best: bool = False) -> list[int]:
+    def order(
+        self, tree: Tree, *, seed: int = 0, index: int = 0, best: bool = False, where: str = ""
+    ) -> list[int]:
         """The indices of a sentence's words in this language's order: a draw, or the best order.
 
         It depends on tree, `seed` and `index` (the sentence's number) alone. Punctuation keeps its
         slot and a final mark its place. A dependent whose relation the treebank never showed moves
-        with its head. A tree that is not projective keeps its order.
+        with its head. A tree that is not projective keeps its order; for no tree there is a
+        ValueError that names `where`, or `index`.
         """
-        columns = (tree.deprels, tree.upos)
-        order, children, projective = plan_tree(tree.heads, f"sentence {index}", *columns)
+        where = where or f"sentence {index}"
+        order, children, projective = plan_tree(tree.heads, where, tree.deprels, tree.upos)
         if not projective:
             return list(range(len(order)))
         last, base = len(order) - 1, [relation.partition(":")[0] for relation in tree.deprels]

@@ -58,6 +58,15 @@ class Node(NamedTuple):
         """The same node with more dependents, farther out on each side."""
         return Node(self[0], self[1], left + self[2], self[3] + right, self[4], self[5])
 
+    def join(self, other: "Node", *links: Dep) -> "Node":
+        """The same node and `other`, with `links` before it: "Tom and Lena"."""
+        return self.extend((), (("conj", other.extend(links)),))
+
+    def oblique(self, preposition: str = "") -> "Node":
+        """The same node as an object, or behind a preposition: "him", "by him"."""
+        node = self._replace(word=WORDS["accusative"].get(self.word, self.word))
+        return node.extend((_dep(preposition, "ADP"),)) if preposition else node
+
 
 class Clause(NamedTuple):
     """What a clause says. Voice, polarity and mood then give it an order of words."""
@@ -98,18 +107,6 @@ PEOPLE = {person for topic in TOPICS for person in topic["people"]}
 TIMES = {tense: _ranked(map(_phrase, phrases)) for tense, phrases in WORDS["times"].items()}
 COMMA, AND, THAT = _dep(",", "PUNCT"), _dep("and", "CCONJ"), _dep("that", "SCONJ")
 NONE: Deps = ()
-
-
-def _oblique(node: Node) -> Node:
-    return node._replace(word=WORDS["accusative"].get(node.word, node.word))
-
-
-def _case(preposition: str, node: Node) -> Node:
-    return _oblique(node).extend((_dep(preposition, "ADP"),))
-
-
-def _joined(first: Node, second: Node, *links: Dep) -> Node:
-    return first.extend((), (("conj", second.extend(links)),))
 
 
 @cache
@@ -161,7 +158,7 @@ def _build(clause: Clause, opening: Deps = (), ask: bool = False, silent: bool =
     """Order a clause: `opening` comes first, `ask` inverts, `silent` leaves the subject out."""
     subject, verb, thing, tense, negated, passive, rest = clause
     if passive:
-        rest = (("obl", _case("by", subject)), *rest) if subject else rest
+        rest = (("obl", subject.oblique("by")), *rest) if subject else rest
         subject, thing = thing, None
     left, form = _verb_group(verb, subject.agr if subject else "they", tense, negated, passive, ask)
     if subject and not silent:
@@ -169,7 +166,7 @@ def _build(clause: Clause, opening: Deps = (), ask: bool = False, silent: bool =
         left = left[:1] + lead + left[1:] if ask else lead + left
     if verb == "be" and thing:
         return thing.extend(opening + left, rest)
-    rest = (("obj", _oblique(thing)), *rest) if thing else rest
+    rest = (("obj", thing.oblique()), *rest) if thing else rest
     return Node(form, "VERB", opening + left, rest)
 
 
@@ -200,17 +197,16 @@ class _Writer:
     def coin(self, chance: float = 0.5) -> bool:
         return self.draw() < chance
 
-    def pick(self, items: Sequence[T]) -> T:
+    def pick(self, items: str | Sequence[Any]) -> Any:
+        """One of the items, or of the list of that name."""
+        items = LISTS[items] if isinstance(items, str) else items
         return items[int(self.draw() * len(items))]
-
-    def word(self, name: str) -> str:
-        return self.pick(LISTS[name])
 
     def name(self, kind: str) -> Node:
         agr = "it" if kind != "PER" else self.pick(("he", "she"))
         lists = {"@": "cities", "$": "surnames", "#": "women" if agr == "she" else "men"}
-        pattern = self.pick(self.topic["firms"] if kind == "ORG" else LISTS[kind])
-        text = "".join(self.word(lists[c]) if c in lists else c for c in pattern)
+        pattern = self.pick(self.topic["firms"] if kind == "ORG" else kind)
+        text = "".join(self.pick(lists[c]) if c in lists else c for c in pattern)
         return _name(text, kind, agr)
 
     def noun(self, lemma: str, room: int = 0, det: str = "") -> Node:
@@ -222,10 +218,10 @@ class _Writer:
         left, right = NONE, NONE
         if room >= 0 and self.coin(0.3):
             fits = any(lemma in things for _, things in self.topic["deeds"])
-            usual = self.topic["qualities"] if fits else LISTS["qualities"]
-            left = (_dep(self.pick(LISTS["people's qualities"] if person else usual), "ADJ"),)
+            usual = self.topic["qualities"] if fits else "qualities"
+            left = (_dep(self.pick("people's qualities" if person else usual), "ADJ"),)
         number = "mass" if mass else "plural" if many else "singular"
-        det = f"{det}/DET" if det else self.word(number)
+        det = f"{det}/DET" if det else self.pick(number)
         if det == "*/PRON":
             det = WORDS["possessive"].get(self.owner, "their") + "/PRON"
         elif det == "a/DET" and (left[0][1].word if left else word)[0] in "aeiou":
@@ -236,18 +232,18 @@ class _Writer:
             right = (self.relative(lemma, agr),)
         elif x < 0.31:
             link, name = ("of", "ORG") if person and x < 0.19 else ("from", "LOC")
-            right = (("nmod", _case(link, self.name(name)) if x < 0.26 else self.place()[1]),)
+            right = (("nmod", self.name(name).oblique(link) if x < 0.26 else self.place()[1]),)
         return Node(word, "NOUN", left, right, agr)
 
     def relative(self, lemma: str, agr: str) -> Dep:
-        tense = self.word("past tenses" if self.past else "tenses")
+        tense = self.pick("past tenses" if self.past else "tenses")
         if lemma in PEOPLE:
             return "acl:relcl", _build(self.clause(0, Node("who", "PRON", agr=agr), tense))
         deeds = self.topic["deeds"] + LISTS["common deeds"]
         verb = self.pick([verb for verb, things in deeds if lemma in things] or ["see"])
         tense = tense.removesuffix("/be") if verb in WORDS["stative"] else tense
         opening = (_dep("that", "PRON", "obj"),) if self.coin() else ()
-        who = self.nominal(self.word("subjects"))
+        who = self.nominal(self.pick("subjects"))
         return "acl:relcl", _build(Clause(who, verb, None, tense), opening)
 
     def nominal(self, kind: str, room: int = 0, det: str = "") -> Node:
@@ -256,34 +252,35 @@ class _Writer:
             return self.name(kind)
         if kind == "AND":
             first, second = self.pick((("PER", "PEOPLE"), ("PEOPLE", "PER"), ("PER", "PER")))
-            return _joined(self.nominal(first), self.nominal(second), AND)._replace(agr="they")
+            return self.nominal(first).join(self.nominal(second), AND)._replace(agr="they")
         if kind in WORDS["pronouns"]:
             return Node(kind, "PRON", agr=kind)
         return self.noun(self.pick(self.topic["people"]) if kind == "PEOPLE" else kind, room, det)
 
     def place(self) -> Dep:
         if self.coin(0.35):
-            return "obl", _case(self.word("near places"), self.name("LOC"))
+            preposition = self.pick("near places")
+            return "obl", self.name("LOC").oblique(preposition)
         preposition, nouns = self.pick(self.topic["places"])
-        noun = self.noun(self.pick(nouns), 0, self.word("place determiners"))
-        return "obl", _case(preposition, noun)
+        noun = self.noun(self.pick(nouns), 0, self.pick("place determiners"))
+        return "obl", noun.oblique(preposition)
 
     def deed(self, room: int = 0, det: str = "", company: bool = False) -> tuple[str, Node]:
         """Draw a verb and an object that fits it."""
         usual = company or self.coin(0.7)
-        pool = LISTS["company deeds"] if company else self.topic["deeds"]
-        verb, things = self.pick(pool if usual else LISTS["common deeds"])
+        pool = "company deeds" if company else self.topic["deeds"]
+        verb, things = self.pick(pool if usual else "common deeds")
         return verb, self.nominal(self.pick(things), room, det)
 
     def subordinate(self, tense: str) -> Dep:
-        mark = _dep(self.word("subordinators"), "SCONJ")
+        mark = _dep(self.pick("subordinators"), "SCONJ")
         tense = "past" if tense.startswith("past") else "present"
         return "advcl", _build(self.clause(0, tense=tense), (mark,))
 
     def adjuncts(self, tense: str, room: int, still: bool) -> Deps:
         x, y, rest = self.draw(), self.draw(), NONE
         if x < 0.35 and not still:
-            how = _dep(self.word("how"), "ADV")
+            how = _dep(self.pick("how"), "ADV")
             rest = (self.place() if x > 0.1 else how,)
         if y < 0.22:
             era = "will" if "will" in tense else "past" if tense[:4] == "past" else "present"
@@ -292,33 +289,33 @@ class _Writer:
 
     def clause(self, room: int = 1, given: Node | None = None, tense: str = "") -> Clause:
         """Draw a clause, or what a given subject does; with clauses inside it if there is room."""
-        kind = self.word("clauses" if room else "simple clauses")
-        tense = tense or self.word("tenses")
+        kind = self.pick("clauses" if room else "simple clauses")
+        tense = tense or self.pick("tenses")
         self.past = tense.startswith("past")
         verb, actors = self.pick(self.topic["acts"])
         thing, rest = None, NONE
         actor = self.noun(self.pick(actors), room) if kind == "act" and actors else None
-        subject = given or actor or self.nominal(self.word("subjects"), room)
+        subject = given or actor or self.nominal(self.pick("subjects"), room)
         self.owner = subject.agr
         company = subject.ner.endswith("ORG")
         if kind == "deed" or (company and kind not in ("that", "to")):
             kind, (verb, thing) = "deed", self.deed(room, "", company)
         elif kind == "be":
-            very = _dep(self.word("degree"), "ADV")
+            very = _dep(self.pick("degree"), "ADV")
             left = (very,) if self.coin(0.2) else NONE
-            verb, thing = kind, Node(self.word("people's qualities"), "ADJ", left)
+            verb, thing = kind, Node(self.pick("people's qualities"), "ADJ", left)
             if self.coin(0.4):
                 single = self.coin() and subject.agr not in ("we", "they")
                 thing = self.nominal("PEOPLE", 0, "a") if single else self.place()[1]
         elif kind == "go":
-            verb, goal = self.word("motion"), self.place()[1]
-            rest = (("obl", _case("to", goal._replace(left=goal.left[1:]))),)
+            verb, goal = self.pick("motion"), self.place()[1]
+            rest = (("obl", goal._replace(left=goal.left[1:]).oblique("to")),)
         elif kind == "that":
-            verb, tense = self.word(kind), "past" if self.past else "present"
-            said = self.clause(0, tense=self.word("past tenses") if self.past else "")
+            verb, tense = self.pick(kind), "past" if self.past else "present"
+            said = self.clause(0, tense=self.pick("past tenses") if self.past else "")
             rest = (("ccomp", _build(said, (THAT,) if self.coin(0.7) else ())),)
         elif kind == "to":
-            verb = self.word(kind)
+            verb = self.pick(kind)
             rest = (("xcomp", _build(self.clause(0, subject, "to"), silent=True)),)
         tense = tense.removesuffix("/be") if verb in WORDS["stative"] else tense
         rest += self.adjuncts(tense, room, kind in ("be", "that"))
@@ -331,25 +328,25 @@ class _Writer:
     def utterance(self) -> Sentence:
         x, mark = self.draw(), "." if self.coin(0.95) else "!"
         if x < 0.09:
-            how = (_dep(self.word("questions"), "ADV"),) if x < 0.04 else ()
+            how = (_dep(self.pick("questions"), "ADV"),) if x < 0.04 else ()
             return _linearise(_build(self.clause(0)._replace(rest=()), how, ask=True), "?")
         if x < 0.12:
             return _linearise(_build(self.clause(0, Node("who", "PRON"))), "?")
         if x < 0.16:
             command = self.clause(0, Node("you", "PRON", agr="you"), "base")
             please = (_dep("please", "INTJ"),) if self.coin() else ()
-            return _linearise(_build(command, please, silent=True), self.word("command marks"))
+            return _linearise(_build(command, please, silent=True), self.pick("command marks"))
         clause = self.clause()
         root = _build(clause)
         if x < 0.29:
             role, front = self.subordinate(clause.tense) if x < 0.22 else self.place()
             root = root.extend(((role, front.extend((), (COMMA,))),))
         elif x < 0.38:
-            link = _dep(self.word("coordinators"), "CCONJ")
-            root = _joined(root, _build(self.clause(0, tense=clause.tense)), COMMA, link)
+            link = _dep(self.pick("coordinators"), "CCONJ")
+            root = root.join(_build(self.clause(0, tense=clause.tense)), COMMA, link)
         elif x < 0.45 and not clause.passive:
             second = self.clause(0, clause.subject, clause.tense)
-            root = _joined(root, _build(second, silent=True), AND)
+            root = root.join(_build(second, silent=True), AND)
         return _linearise(root, mark)
 
     def fact(self, common: float = 0.5) -> Clause:
@@ -360,7 +357,7 @@ class _Writer:
         who = thing
         while who.word == thing.word:
             who = self.nominal("PEOPLE", -1, "the") if self.coin(common) else self.name("PER")
-        tense = self.word("tenses of facts")
+        tense = self.pick("tenses of facts")
         rest = (self.place(),) if self.coin() else ()
         return Clause(who, verb, thing, tense, self.coin(), False, rest)
 
@@ -371,12 +368,12 @@ class _Writer:
         """Say more and less of one event. More entails less; negated, less entails more."""
         fact, downward = self.fact(1.0), False
         if self.coin():
-            how = _dep(self.word("how"), "ADV")
+            how = _dep(self.pick("how"), "ADV")
             extra = self.pick((self.place(), how, self.pick(TIMES["past"])))
             less, downward = fact._replace(rest=(), tense="past"), fact.negated
             more = less._replace(rest=(extra,))
         else:
-            who = fact.subject or self.nominal(self.word("subjects"))
+            who = fact.subject or self.nominal(self.pick("subjects"))
             general = who._replace(word="people" if who.agr == "they" else "person")
             known = who.extend((), (self.relative(self.topic["people"][0], who.agr),))
             kinds = (who, known) if self.coin() else (general, who)
@@ -396,12 +393,12 @@ class _Writer:
         if self.coin(0.3):
             said = (("ccomp", _build(fact, (THAT,))),)
             verb = "nonfactive" if label == "neutral" else "factive"
-            premise = Clause(self.name("PER"), self.word(verb), rest=said)
+            premise = Clause(self.name("PER"), self.pick(verb), rest=said)
         else:
             todo = _build(fact._replace(tense="to", negated=False), silent=True)
             premise = Clause(fact.subject, "", negated=self.coin(), rest=(("xcomp", todo),))
             verb = "implicative" if fact.negated == premise.negated else "negative implicative"
-            verb = self.word("volitional" if label == "neutral" else verb)
+            verb = self.pick("volitional" if label == "neutral" else verb)
             premise = premise._replace(verb=verb)
         flip = self.coin() if label == "neutral" else label == "contradiction"
         return premise, fact._replace(negated=fact.negated != flip)

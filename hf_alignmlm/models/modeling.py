@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertForMaskedLM
@@ -199,10 +200,15 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
-        """Load a checkpoint, and the dictionary that lies beside it, from disk or the Hub."""
-        model = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        path = pretrained_model_name_or_path and cached_file(
-            pretrained_model_name_or_path,
+        """Load a checkpoint, and the dictionary that lies beside it, from disk or the Hub.
+
+        Raises ValueError, which names the checkpoint, for one that `load_whole` refuses.
+        """
+        if (name := pretrained_model_name_or_path) is None:
+            return super().from_pretrained(name, *args, **kwargs)
+        model = load_whole(super(), name, *args, **kwargs)
+        path = cached_file(
+            name,
             DICTIONARY_FILE,
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
@@ -211,8 +217,43 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         )
         if path:
             dictionary = BilingualDictionary.from_pretrained(path)
-            (model[0] if isinstance(model, tuple) else model).set_dictionary(dictionary)
+            try:
+                (model[0] if isinstance(model, tuple) else model).set_dictionary(dictionary)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}: {error}") from error
         return model
+
+
+def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
+    """`cls.from_pretrained(name, ...)` of a checkpoint that fills the model; safetensors alone.
+
+    A pooler is new where it is missing, and so is a head of which the checkpoint has nothing. Any
+    other tensor that is missing would be random: a ValueError, as for a damaged file.
+    """
+    info_wanted = kwargs.pop("output_loading_info", False)
+    may_mismatch = kwargs.pop("ignore_mismatched_sizes", False)
+    kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
+    try:
+        model, info = cls.from_pretrained(name, *args, output_loading_info=True, **kwargs)
+    except OSError:
+        raise  # it names the file
+    except Exception as error:  # whatever a damaged file leads to
+        file = "model.safetensors" if isinstance(error, SafetensorError) else "config.json"
+        raise ValueError(f"{name} does not load, see its {file}: {error}") from error
+    base, missing = f"{model.base_model_prefix}.", set(info["missing_keys"])
+    if not may_mismatch:
+        missing |= {key for key, *_ in info["mismatched_keys"]}
+    there = model.state_dict().keys() - model.all_tied_weights_keys.keys() - missing
+    heads = {key.split(".")[0] for key in there} | {model.base_model_prefix}
+    wrong = {key for key in missing if key.split(".")[0] in heads}
+    wrong |= {key for key in info["unexpected_keys"] if key.startswith(base)}
+    if wrong := {key for key in wrong if "pooler." not in key}:
+        raise ValueError(
+            f"{name} is no whole checkpoint of {type(model).__name__}, name another: "
+            f"{len(wrong)} tensors are missing, of another shape or left over "
+            f"({', '.join(sorted(wrong)[:3])}{', ...' * (len(wrong) > 3)})"
+        )
+    return (model, info) if info_wanted else model
 
 
 def _check_ids(dictionary: BilingualDictionary | None, vocab_size: int) -> None:

@@ -36,7 +36,7 @@ class Objective:
     (in plots), `alignment_loss_weight` (the default α), `restarts_positions` (of the second half of
     a pair), `tells_languages` (the default of `language_embeddings`).
 
-    Raises ValueError for a share outside 0 to 1.
+    Raises ValueError for a share outside 0 to 1, and for an `mlm_probability` of 0.
     """
 
     name: ClassVar[str] = ""
@@ -62,6 +62,8 @@ class Objective:
             value = getattr(self, field.name)
             if isinstance(value, float | int) and not 0 <= value <= 1:
                 raise ValueError(f"{field.name} must lie between 0 and 1, not {value}")
+        if self.mlm_probability == 0:
+            raise ValueError("mlm_probability must be more than 0, or there is nothing to predict")
 
     @staticmethod
     def from_name(name: str, **options: Any) -> "Objective":

@@ -62,8 +62,7 @@ class ObjectiveCollator:
         """The chosen positions' inputs and labels; all others keep their token, unlabelled."""
         candidates = ~self._special[ids]
         count = np.rint(self.objective.mlm_probability * candidates.sum(1))
-        if self.objective.mlm_probability > 0:
-            count = np.maximum(count, candidates.any(1))
+        count = np.maximum(count, candidates.any(1))  # one at least
         # The lowest draws of a row are chosen; no draw is as high as 2.
         rank = np.where(candidates, draws.choice, 2.0).argsort(1).argsort(1)
         chosen = rank < count[:, None]

@@ -7,10 +7,11 @@ predicts, and scores that. Commands, builders, cards and report follow from the 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar
 
-from datasets import ClassLabel, Dataset, List, Value, load_dataset
+from datasets import ClassLabel, Dataset, List, Value, get_dataset_split_names, load_dataset
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -33,11 +34,15 @@ Pieces = list[list[tuple[int, ...]]]  # the token ids of each word of each sente
 
 @dataclass
 class Row:
-    """One example: the words and tree of each sentence (a pair has two); its tags, or one label."""
+    """One example: the words and tree of each sentence (a pair has two); its tags, or one label.
+
+    `where` names its file and row, for messages.
+    """
 
     words: list[list[str]]
     tags: list[str]
     trees: list[Any]
+    where: str = ""
 
 
 @dataclass
@@ -66,6 +71,12 @@ class Encoded:
     features: list[dict[str, Any]]
     row_of: list[int]
     truncated_words: int = 0
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What a model takes of the inputs."""
+        names = ("input_ids", "token_type_ids", "labels")
+        return Dataset.from_list([{name: f[name] for name in names} for f in self.features])
 
 
 class Task:
@@ -101,8 +112,7 @@ class Task:
         """
         words, orders = [], []
         for sentence, tree in zip(row.words, row.trees, strict=True):
-            where = f"row {index + 1}"
-            orders.append(language.order(sentence, tree=tree, index=index, where=where))
+            orders.append(language.order(sentence, tree=tree, index=index, where=row.where))
             words.append([language.spell(sentence[i]) for i in orders[-1]])
         tags, broken = self.reorder(row.tags, orders)
         return Row(words, tags, []), broken
@@ -175,20 +185,27 @@ register_task = registrar(TASKS, lambda cls: cls())
 
 
 def first_of(raw: Raw, names: Sequence[str], where: str) -> Any:
-    """The first of these columns that a row has; ValueError where it has none."""
-    for name in names:
-        if raw.get(name) is not None:
-            return raw[name]
-    raise ValueError(f"{where}: no column {' or '.join(names)} among {', '.join(raw)}")
+    """What stands in the first of these columns (null counts last); ValueError without a column."""
+    values = [raw[name] for name in names if name in raw]
+    if not values:
+        raise ValueError(f"{where}: no column {' or '.join(names)} among {', '.join(raw)}")
+    return next((value for value in values if value is not None), None)
+
+
+def class_names(value: Any, names: list[str]) -> Any:
+    """The name of a class, or those of a list of them; −1, null and the like stay as they are."""
+    if isinstance(value, list):
+        return [class_names(one, names) for one in value]
+    return names[value] if value in range(len(names)) else value
 
 
 def dataset_rows(dataset: Dataset) -> Iterator[Raw]:
     """The rows of a dataset, classes by their names."""
     kinds = {name: getattr(f, "feature", f) for name, f in dataset.features.items()}
-    classes = {name: kind.int2str for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
+    classes = {name: kind.names for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
     for batch in dataset.iter(1_000):
         for name, names in classes.items():
-            batch[name] = [names(value) for value in batch[name]]
+            batch[name] = class_names(batch[name], names)
         for values in zip(*batch.values(), strict=True):
             yield dict(zip(batch, values, strict=True))
 
@@ -212,8 +229,15 @@ def read_task(
     files, limits, data = files or {}, max_samples or {}, TaskData({})
     if natural_languages and not dataset_name:
         raise ValueError("natural languages are configurations of a --dataset_name")
+    if dataset_name and files:
+        raise ValueError("give files or a --dataset_name, not both")
     if dataset_name:
-        hub = {split: (dataset_config_name, split) for split in SPLITS}
+        splits = get_dataset_split_names(dataset_name, dataset_config_name)
+        if not {"train", "test"} <= set(splits):
+            raise ValueError(
+                f"{dataset_name} has the splits {', '.join(splits)}: a task needs train and test"
+            )
+        hub = {split: (dataset_config_name, split) for split in SPLITS if split in splits}
         hub |= {name: (name, "test") for name in natural_languages}
         sources = {
             name: dataset_rows(load_dataset(dataset_name, config, split=split))
@@ -226,13 +250,15 @@ def read_task(
     else:
         sources = {split: task.embedded(split) for split in SPLITS}
     for split, source in sources.items():
-        where = f"{files.get(split, dataset_name or 'embedded')}, {split} row"
+        where = f"{files.get(split, dataset_name or 'embedded')}, {split}"
         numbered = enumerate(islice(source, limits.get(split)), 1)
-        rows = [task.read(raw, split_words, f"{where} {number}") for number, raw in numbered]
+        rows = [task.read(raw, split_words, f"{where} row {number}") for number, raw in numbered]
         data.rows[split] = [row for row in rows if row is not None]
         data.empty_sentences += len(rows) - len(data.rows[split])
         if not data.rows[split]:
-            raise ValueError(f"the {split} set of {task.name} has no usable row")
+            raise ValueError(
+                f"{where}: no usable row for {task.name}, none of {len(rows)} has words and labels"
+            )
     if data.empty_sentences:
         logger.warning("Skipped %d row(s) without words or label", data.empty_sentences)
     return data

@@ -1,9 +1,13 @@
 """Named-entity recognition."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hf_alignmlm.tasks.base import WORDS, Raw, Row, Split, Tags, register_task
 from hf_alignmlm.tasks.tagging import TaggingTask
+
+ENTITY_TAG = re.compile(r"O|[BIESLU]-\S(.*\S)?")
 
 
 @register_task("ner")
@@ -20,7 +24,13 @@ class Ner(TaggingTask):
 
     def read(self, raw: Raw, split: Split, where: str) -> Row | None:
         row = super().read(raw, split, where)
-        return row and Row(row.words, iob2(row.tags), row.trees)
+        for tag in row.tags if row else ():
+            if not ENTITY_TAG.fullmatch(tag):
+                raise ValueError(
+                    f"{where}: {tag!r} is no entity tag: they are O, or B-, I-, E-, S-, L- or U- "
+                    "before a kind, as B-PER"
+                )
+        return row and replace(row, tags=iob2(row.tags))
 
     def reorder(self, tags: list[str], orders: Sequence[list[int]]) -> tuple[list[str], int]:
         """Strict IOB2 tags of words put in another order, and the number of entities it broke.
@@ -54,11 +64,14 @@ class Ner(TaggingTask):
 
 
 def iob2(tags: Sequence[str]) -> list[str]:
-    """Entity tags in strict IOB2, from IOB1 or IOB2: each entity starts with B-."""
-    result = []
-    before = "O"
+    """Entity tags in strict IOB2, from IOB1, IOB2, BIOES or BILOU: each entity starts with B-.
+
+    [S-LOC, O, B-PER, E-PER] gives [B-LOC, O, B-PER, I-PER].
+    """
+    result, open_kind = [], ""
     for tag in tags:
-        continues = before != "O" and before[2:] == tag[2:]
-        result.append("B-" + tag[2:] if tag.startswith("I-") and not continues else tag)
-        before = tag
+        prefix, kind = tag[:1], tag[2:]
+        begins = prefix in "BSU" or kind != open_kind
+        result.append(tag if tag == "O" else f"{'B' if begins else 'I'}-{kind}")
+        open_kind = kind if prefix in "BI" else ""
     return result

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from datasets import ClassLabel
 
 from hf_alignmlm import minienglish
+from hf_alignmlm.data.rows import as_text, as_words
 from hf_alignmlm.data.sources import TREE_COLUMNS, row_tree
 from hf_alignmlm.tasks.base import (
     EMBEDDED_ROWS,
@@ -25,6 +26,10 @@ from hf_alignmlm.tasks.base import (
 )
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
+# What a label may be called; where annotators did not agree there is none.
+LABELS: dict[Any, str | None] = dict(enumerate(NLI_LABELS))
+LABELS |= {name: name for name in NLI_LABELS}
+LABELS |= {"contradictory": "contradiction"} | dict.fromkeys((None, -1, "-1", "-", ""))
 SENTENCES = ("premise", "hypothesis")
 
 
@@ -56,23 +61,24 @@ class Nli(Task):
             yield row
 
     def read(self, raw: Raw, split: Split, where: str) -> Row | None:
-        """A pair of texts or lists of words, and a label; -1 is no label."""
-        texts = [first_of(raw, (name,), where) for name in SENTENCES]
-        label = first_of(raw, ("label",), where)
-        if isinstance(label, int):
-            if label == -1:
-                return None
-            if not 0 <= label < len(NLI_LABELS):
-                raise ValueError(f"{where}: label {label} is not one of 0, 1, 2")
-            label = NLI_LABELS[label]
-        words = [split(text) if isinstance(text, str) else list(text) for text in texts]
-        trees = [row_tree(raw, f"{name}_") for name in SENTENCES]
-        return Row(words, [label], trees) if all(words) else None
+        """A pair of texts or lists of words, and a label, a class or its name."""
+        given = first_of(raw, ("label",), where)
+        label = given.strip().casefold() if isinstance(given, str) else given
+        # A number with a point or a truth value would be equal to a class.
+        if type(label) not in (int, str, type(None)) or label not in LABELS:
+            known = ", ".join(NLI_LABELS)
+            raise ValueError(f"{where}: label {given!r} is not one of {known} (or 0, 1, 2)")
+        words, trees = list[list[str]](), []
+        for column in SENTENCES:
+            text, place = first_of(raw, (column,), where), f"{where}, {column}"
+            read = as_words if isinstance(text, list | tuple) else as_text
+            value = read(text, place) or []
+            words.append(split(value) if isinstance(value, str) else value)
+            trees.append(row_tree(raw, f"{column}_"))
+        name = LABELS[label]
+        return Row(words, [name], trees, where) if name and all(words) else None
 
     def labels(self, train: Sequence[Row]) -> list[str]:
-        """The three labels; ValueError for another one in the training set."""
-        if unknown := {row.tags[0] for row in train} - set(NLI_LABELS):
-            raise ValueError(f"unknown label(s) {', '.join(sorted(unknown))}")
         return list(NLI_LABELS)
 
     def inputs(

@@ -4,7 +4,7 @@ import statistics
 import warnings
 from collections import Counter
 
-from hf_alignmlm.tasks.base import WORDS, Tags, register_task
+from hf_alignmlm.tasks.base import WORDS, Raw, Row, Split, Tags, register_task
 from hf_alignmlm.tasks.tagging import TaggingTask
 
 
@@ -18,6 +18,17 @@ class Pos(TaggingTask):
     columns_description = (
         "parts of speech, `tokens` and `upos`, with `derived_tokens` and `derived_upos` beside"
     )
+
+    def read(self, raw: Raw, split: Split, where: str) -> Row | None:
+        """A sentence without the words whose tag is `_`: ranges, as of French "du" = "de" "le"."""
+        row = super().read(raw, split, where)
+        if row is None or "_" not in row.tags:
+            return row
+        kept = [i for i, tag in enumerate(row.tags) if tag != "_"]
+        for name, values in raw.items():
+            if isinstance(values, list | tuple) and len(values) == len(row.tags):
+                raw = raw | {name: [values[i] for i in kept]}
+        return super().read(raw, split, where)
 
     def score(self, predictions: Tags, references: Tags) -> dict[str, float]:
         """Accuracy and macro-F1 over words; seqeval's F1 on bare tags, as ALIGN-MLM scored it."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from transformers import DataCollatorForTokenClassification
 
 from hf_alignmlm import minienglish
+from hf_alignmlm.data.rows import as_words
 from hf_alignmlm.data.sources import TREE_COLUMNS, column_rows, file_format, row_tree
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.tasks.base import (
@@ -43,14 +44,16 @@ class TaggingTask(Task):
             yield {"tokens": s.words, "ner_tags": s.ner_tags, **tree}
 
     def read(self, raw: Raw, split: Split, where: str) -> Row | None:
-        """A sentence of `tokens` and tags; None where it has no words."""
-        words = list(first_of(raw, ("tokens", "words"), where))
-        tags = list(first_of(raw, self.tag_columns, where))
+        """A sentence of `tokens` and tags; None where it has no words or no tags."""
+        words = as_words(first_of(raw, ("tokens", "words"), where), where)
+        tags = first_of(raw, self.tag_columns, where)
+        if words is None or tags is None:
+            return None
+        if not isinstance(tags, list | tuple) or not all(isinstance(t, str) and t for t in tags):
+            raise ValueError(f"{where}: tags must be strings, or classes with names, not {tags!r}")
         if len(words) != len(tags):
             raise ValueError(f"{where}: {len(words)} words but {len(tags)} tags")
-        if not all(isinstance(tag, str) for tag in tags):
-            raise ValueError(f"{where}: tags must be strings, or classes with names")
-        return Row([words], tags, [row_tree(raw)]) if words else None
+        return Row([words], list(tags), [row_tree(raw)], where) if words else None
 
     def reorder(self, tags: list[str], orders: Sequence[list[int]]) -> tuple[list[str], int]:
         """Each tag goes with its word."""

@@ -198,7 +198,7 @@ def test_a_file_with_no_usable_line_is_refused(tmp_path, text):
 
 
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"pairs\.txt is not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"pairs\.txt, line 2, is not UTF-8 text"):
         read(tmp_path / "pairs.txt", "cat chat\né chat\n".encode("latin-1"))
 
 

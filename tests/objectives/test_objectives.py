@@ -336,7 +336,7 @@ def test_random_tokens_come_from_both_halves_and_are_never_reserved(packed, doub
     assert near(float(counts[:V].sum() / counts.sum()), 0.5, int(counts.sum()))
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("probability", [0.01, 0.3, 1.0])
 def test_the_mask_probability_is_an_option(packed, double, probability):
     rows = features(packed, 200)
     batch = collate(double, rows, mlm_probability=probability)
@@ -754,6 +754,8 @@ DICT = {"name": "dict-mlm"}
         ({"name": "bert"}, "unknown objective 'bert': known are mlm, xlm, dict-mlm, align-mlm"),
         ({"tlm_rate": 0.5}, "--tlm_rate is an option of xlm, not of align-mlm"),
         ({"mlm_probability": 15}, "mlm_probability must lie between 0 and 1, not 15"),
+        ({"mlm_probability": math.nan}, "mlm_probability must lie between 0 and 1, not nan"),
+        ({"mlm_probability": 0}, "mlm_probability must be more than 0"),
         ({"name": "xlm", "tlm_rate": -0.1}, "tlm_rate must lie between 0 and 1, not -0.1"),
         (
             {"name": "dict-mlm", "swap_probability": 1.01},

@@ -240,6 +240,44 @@ def test_missing_data_is_one_line_before_anything_starts(capsys):
     assert calls() == []
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--jobs", "0"], "--jobs"),
+        (["--jobs", "-1"], "--jobs"),
+        (["--seeds", "-1"], "--seeds"),
+        (["--seeds", "5", "5"], "--seeds"),
+        (["--dictionary_fractions", "nan"], "--dictionary_fractions"),
+        (["--dictionary_fractions", "1", "-0.5"], "--dictionary_fractions"),
+        (["--languages", "trans_nope"], "trans_nope"),
+        (["--override", "nonsense", "5"], "--override nonsense"),
+        (["--output_dir", "broken"], "broken"),
+    ],
+)
+def test_an_option_that_is_wrong_is_refused_before_anything_starts(capsys, options, named):
+    with pytest.raises(SystemExit) as stopped:
+        run(*SMALL, *options)
+    assert stopped.value.code == 2
+    assert named in capsys.readouterr().err.splitlines()[-1]
+    assert calls() == []
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"commands": []}', '{"commands": [["a"'])
+def test_a_damaged_results_file_is_named_with_its_cure(capsys, text):
+    run(*SMALL)
+    path = Path("report/results/mlm-trans_inv-42.json")
+    whole = path.read_text()
+    path.write_text(text)
+    for more in ([], ["--report_only"], ["--dry_run"]):
+        with pytest.raises(SystemExit) as stopped:
+            run(*SMALL, *more)
+        assert stopped.value.code == 2
+        assert str(path) in capsys.readouterr().err
+    path.write_text(whole)
+    assert run(*SMALL) == []
+
+
 def test_syntax_waits_for_trees_and_the_rest_does_not():
     Path("broken").write_text("parser")
     grid = ["--objectives", "mlm", "--languages", "trans", "trans_syn-fr", "--tasks", "pos", "nli"]

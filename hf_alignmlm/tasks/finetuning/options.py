@@ -7,8 +7,9 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from hf_alignmlm.arguments import option, parse, peek
-from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
+from hf_alignmlm.arguments import option, option_names, parse, peek
+from hf_alignmlm.files import read_json
+from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, NATURAL, SyntheticLanguage
 from hf_alignmlm.runs import RESULTS_FILE, check_output_dir
 from hf_alignmlm.sizes import SIZES, size_of
 from hf_alignmlm.tasks.base import TASKS, Encoded, Task
@@ -56,8 +57,9 @@ class FineTuningArguments(CommandArguments):
 class Run:
     """What is asked for, and what has been made of it so far.
 
-    `label_ids` are the ids of the labels, in order; `encoded` is by language (`original`,
-    `derived`) and split; `doubled` says that the vocabulary is doubled here.
+    `known` is what the checkpoint's results tell; `label_ids` are the ids of the labels, in order;
+    `encoded` is by language (`original`, `derived`) and split; `doubled` says that the vocabulary
+    is doubled here.
     """
 
     task: Task
@@ -67,6 +69,7 @@ class Run:
     config: Any
     language: SyntheticLanguage
     folder: Path
+    known: dict[str, Any]
     tokenizer: Any = None
     doubled: bool = False
     label_ids: dict[str, int] = field(default_factory=dict)
@@ -82,7 +85,7 @@ def check(argv: Sequence[str] | None, command: str) -> Run | None:
     asked = peek(argv, model_name_or_path="", task_name=default)
     name, config, defaults = asked["model_name_or_path"], None, {}
     if name:
-        config = AutoConfig.from_pretrained(name)
+        config = load_config(name)
         output_dir = f"{name.rstrip('/')}-{asked['task_name']}"
         defaults = SIZES[size_of(config)].finetuning | {"output_dir": output_dir}
     (options, args), arguments = parse([TaskArguments, FineTuningArguments], argv, **defaults)
@@ -92,21 +95,68 @@ def check(argv: Sequence[str] | None, command: str) -> Run | None:
     if task is None:
         known = ", ".join(tasks)
         raise ValueError(f"unknown task_name {options.task_name!r}: known are {known}")
-    folder = Path(args.output_dir)
+    language, folder = load_language(options), Path(args.output_dir)
+    run = Run(task, options, args, arguments, config, language, folder, load_results(name))
+    check_options(run, option_names(argv))
     if check_output_dir(folder, arguments, overwrite=args.overwrite_output_dir):
         print(f"{folder} holds this run, finished: see {RESULTS_FILE} in it")
         return None
-    return Run(task, options, args, arguments, config, load_language(options), folder)
+    return run
+
+
+def load_config(name: str) -> Any:
+    """The checkpoint's configuration; one line, with its file, where it describes no model."""
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if size_of(config) and config.max_position_embeddings >= 3:
+            return config
+        reason = f"max_position_embeddings is {config.max_position_embeddings}"
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error)[:200]
+    raise ValueError(f"{name}/config.json describes no model to fine-tune: {reason}")
 
 
 def load_language(options: TaskArguments) -> SyntheticLanguage:
     """The language that is asked for, or the one that lies beside the checkpoint."""
-    folder = Path(options.model_name_or_path)
+    folder, name = Path(options.model_name_or_path), options.language
     if (folder / LANGUAGE_FILE).exists():
         language = SyntheticLanguage.from_pretrained(folder)
-        return replace(language, name=options.language or language.name)
-    if options.language is None:
+        if NATURAL in (name, language.name) and name not in (None, language.name):
+            raise ValueError(f"--language {name}: the second language of {folder} is another text")
+        return language if name is None else replace(language, name=name)
+    if name is None:
         raise ValueError(
             f"{folder} has no {LANGUAGE_FILE} beside it: name the derived language with --language"
         )
-    return SyntheticLanguage.from_name(options.language)
+    return SyntheticLanguage.from_name(name)
+
+
+def load_results(name: str) -> dict[str, Any]:
+    """What the checkpoint's own results tell of its pre-training."""
+    path = Path(name) / RESULTS_FILE
+    results = read_json(path) if path.exists() else {}
+    if not isinstance(results, dict):
+        raise ValueError(f"{path} holds no results of a pre-training: remove it")
+    known = {key: results.get(key) for key in ("objective", "alignment_p1")}
+    return known | {"pretraining_seed": results.get("seed")}
+
+
+def check_options(run: Run, given: Sequence[str]) -> None:
+    """Refuse options that would do nothing, or that would fail after training."""
+    options, positions = run.options, run.config.max_position_embeddings
+    wrong = {
+        "--seed does nothing in fine-tuning: --seeds has the seed of each": "seed" in given,
+        "--seeds names a seed twice": len(set(options.seeds)) < len(options.seeds),
+        f"--max_seq_length is more than the model's {positions} positions": (
+            (options.max_seq_length or 0) > positions
+        ),
+        "--dataset_config_name needs a --dataset_name": (
+            options.dataset_config_name is not None and options.dataset_name is None
+        ),
+        "--metric_for_best_model: eval_loss is the only one": (
+            run.args.metric_for_best_model not in (None, "loss", "eval_loss")
+        ),
+    }
+    for message, is_wrong in wrong.items():
+        if is_wrong:
+            raise ValueError(message)

@@ -5,16 +5,15 @@ tested on the derived language. BS (bilingual supervised): both derived. Gap = B
 section 4). Percent throughout.
 """
 
+import shutil
 import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import transformers
-from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.utils import logging
 
@@ -23,13 +22,18 @@ from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, load_tokenizer
 from hf_alignmlm.files import read_json, write_json
 from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir
-from hf_alignmlm.tasks.base import SPLITS, Encoded, InputForm, TaskData, read_task
+from hf_alignmlm.tasks.base import SPLITS, InputForm, TaskData, read_task
 from hf_alignmlm.tasks.finetuning.options import Run, check
 from hf_alignmlm.trainer import without_token
 
 logger = logging.get_logger(__name__)
 
 SCORES = {"source": "source", "bz": "BZ", "bs": "BS", "transfer_gap": "transfer gap"}
+# Options with which the library would return all predictions, in the order of the rows.
+PREDICTION = {"train_sampling_strategy": "sequential", "dataloader_drop_last": False}
+PREDICTION |= {"prediction_loss_only": False, "eval_do_concat_batches": True}
+# Of a model's files, the library writes this one after the weights.
+LAST_OF_MODEL = "tokenizer.json"
 
 
 def load_vocabulary(run: Run) -> WordEncoder:
@@ -55,7 +59,7 @@ def load_rows(run: Run, encoder: WordEncoder) -> TaskData:
     return read_task(
         run.task,
         encoder.words,
-        files={split: path for split, path in files.items() if path},
+        files={split: path for split, path in files.items() if path is not None},
         dataset_name=options.dataset_name,
         dataset_config_name=options.dataset_config_name,
         natural_languages=options.natural_languages,
@@ -115,30 +119,36 @@ def new_model(run: Run) -> Any:
         model.resize_token_embeddings(2 * size, mean_resizing=False)
         weight = model.get_input_embeddings().weight.data
         weight[size:] = weight[:size]
+    if model.get_input_embeddings().num_embeddings < len(run.tokenizer):
+        name = run.options.model_name_or_path
+        raise ValueError(f"{name} has fewer embeddings than its tokenizer has tokens")
     return model
 
 
-def _dataset(encoded: Encoded) -> Dataset:
-    names = ("input_ids", "token_type_ids", "labels")
-    return Dataset.from_list([{name: f[name] for name in names} for f in encoded.features])
-
-
-def fine_tune(run: Run, name: str, seed: int) -> dict[str, dict[str, float]]:
-    """All scores of one fine-tuning: on the original, source and BZ; on the derived, BS."""
+def fine_tune(run: Run, name: str, seed: int) -> Trainer:
+    """A trainer whose model was fine-tuned on the `original` or the `derived` training set."""
+    folder, validation = run.folder, run.encoded.get((name, "validation"))
+    if run.args.save_strategy != "no":
+        # Each fine-tuning has its own checkpoints, and none of a run that was stopped.
+        folder = folder / f"checkpoints-{name}-{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
     trainer = Trainer(
         model_init=lambda: new_model(run),
         # The library would push under a card of its own.
-        args=replace(run.args, seed=seed, push_to_hub=False),
+        args=replace(run.args, seed=seed, output_dir=str(folder), push_to_hub=False),
         data_collator=run.task.collator(run.tokenizer),
-        train_dataset=_dataset(run.encoded[name, "train"]),
+        train_dataset=run.encoded[name, "train"].dataset,
+        eval_dataset=validation and validation.dataset,
         processing_class=run.tokenizer,
     )
     trainer.train()
-    if name == "original" and seed == run.options.seeds[0]:
-        with without_token(trainer.args):
-            trainer.save_model()
-    # Grouped by length, the library would predict in another order than that of the rows.
-    trainer.args.train_sampling_strategy = "sequential"
+    return trainer
+
+
+def scores_of(run: Run, name: str, trainer: Trainer) -> dict[str, dict[str, float]]:
+    """All scores of a fine-tuned model: of one of the original, source and BZ; of the other, BS."""
+    for option, value in PREDICTION.items():
+        setattr(trainer.args, option, value)
     tests = {"source": "original", "bz": "derived"} if name == "original" else {"bs": "derived"}
     places: dict[str, tuple[str, str]] = {}
     for test, language in tests.items():
@@ -148,7 +158,7 @@ def fine_tune(run: Run, name: str, seed: int) -> dict[str, dict[str, float]]:
     scores = {}
     for test, place in places.items():
         if encoded := run.encoded.get(place):
-            logits: Any = trainer.predict(_dataset(encoded)).predictions
+            logits: Any = trainer.predict(encoded.dataset).predictions
             predictions = run.task.decode(encoded, logits.argmax(-1), list(run.label_ids))
             scores[test] = run.task.score(predictions, encoded.tags)
     return scores
@@ -160,8 +170,13 @@ def run_seeds(run: Run) -> dict[str, list[dict[str, float]]]:
     for seed in run.options.seeds:
         for name in ("original",) if run.options.skip_supervised else ("original", "derived"):
             path = run.folder / f"scores-{name}-{seed}.json"
-            if not path.exists():
-                write_json(path, fine_tune(run, name, seed))
+            is_kept = (name, seed) == ("original", run.options.seeds[0])
+            if not path.exists() or (is_kept and not (run.folder / LAST_OF_MODEL).exists()):
+                trainer = fine_tune(run, name, seed)
+                write_json(path, scores_of(run, name, trainer))
+                if is_kept:
+                    with without_token(trainer.args):
+                        trainer.save_model(str(run.folder))
             for test, scores in read_json(path).items():
                 by_seed.setdefault(test, []).append(scores)
     return by_seed
@@ -189,11 +204,7 @@ def summary(run: Run, by_seed: dict[str, list[dict[str, float]]]) -> dict[str, A
 
 def write(run: Run, results: dict[str, Any]) -> None:
     """Write the results file, with what is known of the pre-training, and print the headline."""
-    path = Path(run.options.model_name_or_path) / RESULTS_FILE
-    pretraining = read_json(path) if path.exists() else {}
-    known = {name: pretraining.get(name) for name in ("objective", "alignment_p1")}
-    results |= known | {"pretraining_seed": pretraining.get("seed")}
-    results |= {"versions": versions(), "arguments": run.arguments}
+    results |= run.known | {"versions": versions(), "arguments": run.arguments}
     write_json(run.folder / RESULTS_FILE, results)
     shown = [f"{label} {results[n]:.1f}" for n, label in SCORES.items() if results[n] is not None]
     print(
@@ -213,6 +224,9 @@ def main(argv: Sequence[str] | None, command: str) -> TrainingArguments | None:
             return None
         encoder = load_vocabulary(run)
         encode(run, load_rows(run, encoder), encoder)
+        if run.args.eval_strategy != "no" and ("original", "validation") not in run.encoded:
+            raise ValueError("--eval_strategy needs a validation set: give a --validation_file")
+        new_model(run)  # a damaged checkpoint shows here
         # The first write, after the last check.
         claim_output_dir(run.folder, run.arguments, overwrite=run.args.overwrite_output_dir)
         run.language.save_pretrained(run.folder)
