@@ -77,7 +77,7 @@ def check_file(path: str | Path) -> None:
         return
     blank, size = True, 0
     for line in read_lines(path):
-        blank, size = blank and not line.strip(), size + len(line)
+        blank, size = blank and not line.strip(), size + len(line) + 1
         if size > SAMPLE and not blank:
             return
     if blank:

@@ -245,6 +245,13 @@ class EpochDataset(_Epoch, torch.utils.data.Dataset):
         return [dict(zip(names, (*row, epoch), strict=True)) for row in numbered]
 
 
+def _one_by_one(stream: IterableDataset) -> Iterator[dict[str, Any]]:
+    # Iterated in a worker, a stream would give a part of its files, shuffled in another way.
+    for batch in stream.iter(STREAM_BATCH):
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
+
+
 class EpochStream(_Epoch, torch.utils.data.IterableDataset):
     """`EpochDataset` for a stream: sequences are numbered as they come.
 
@@ -253,7 +260,9 @@ class EpochStream(_Epoch, torch.utils.data.IterableDataset):
 
     def __init__(self, packed: IterableDataset, *, shuffle_buffer: int = 0, seed: int = 0):
         super().__init__()
-        self.packed = packed.map(lambda row, index: {"example": index}, with_indices=True)
+        # Shuffled as it is, a stream of several files would have the numbers of each from 0.
+        whole = IterableDataset.from_generator(_one_by_one, gen_kwargs={"stream": packed})
+        self.packed = whole.map(lambda row, index: {"example": index}, with_indices=True)
         if shuffle_buffer:
             self.packed = self.packed.shuffle(seed=seed, buffer_size=shuffle_buffer)
 
@@ -262,8 +271,5 @@ class EpochStream(_Epoch, torch.utils.data.IterableDataset):
         if worker and worker.id:
             return
         self.packed.set_epoch(epoch)  # reseeds the shuffle
-        # Row by row, `datasets` would deal its files to the workers, each with numbers of its own.
-        for batch in self.packed.iter(STREAM_BATCH):
-            for values in zip(*batch.values(), strict=True):
-                row = dict(zip(batch, values, strict=True))
-                yield row | {"input_ids": np.array(row["input_ids"]), "epoch": epoch}
+        for row in _one_by_one(self.packed):
+            yield row | {"input_ids": np.array(row["input_ids"]), "epoch": epoch}

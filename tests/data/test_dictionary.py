@@ -121,6 +121,9 @@ def test_a_dictionary_comes_back_from_its_file(tmp_path_factory, pairs, fraction
         assert BilingualDictionary.from_pretrained(path) == dictionary
 
 
+DAMAGED = '{"version": 1, "fraction": %s, "seed": %s, "seen": [%s], "heldout": []}'
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -130,6 +133,26 @@ def test_a_dictionary_comes_back_from_its_file(tmp_path_factory, pairs, fraction
         ("{}", "is not a dictionary of this library"),
         ('{"version": 9}', "version 9, not 1"),
         ('{"version": 1, "seen": [[1]], "heldout": []}', "is not a dictionary of this library"),
+        *(
+            (
+                DAMAGED % damage,
+                f"is not a dictionary of this library: {reason}",
+            )
+            for damage, reason in (
+                (("1", "0", "[[-1], [2]]"), "its pairs are not of token ids"),
+                (("1", "0", '["a", [2]]'), "its pairs are not of token ids"),
+                (("1", "0", '[[1], ["2"]]'), "its pairs are not of token ids"),
+                (("1", "0", "[[1.5], [2]]"), "its pairs are not of token ids"),
+                (("1", "0", "[[true], [2]]"), "its pairs are not of token ids"),
+                (("1", "0", "[[1], []]"), "its pairs are not of token ids"),
+                (("1", "0", ""), "its pairs are not of token ids"),
+                (("1", "0", "[[1], null]"), ""),
+                (("2", "0", "[[1], [2]]"), "its fraction or seed is no such number"),
+                (("NaN", "0", "[[1], [2]]"), "its fraction or seed is no such number"),
+                (('"1"', "0", "[[1], [2]]"), ""),
+                (("1", '"0"', "[[1], [2]]"), "its fraction or seed is no such number"),
+            )
+        ),
     ],
 )
 def test_another_file_is_an_error_that_names_it(tmp_path, text, reason):
@@ -200,6 +223,10 @@ def test_a_file_with_no_usable_line_is_refused(tmp_path, text):
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"pairs\.txt, line 2, is not UTF-8 text"):
         read(tmp_path / "pairs.txt", "cat chat\né chat\n".encode("latin-1"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_word(tmp_path):
+    assert read(tmp_path / "pairs.txt", "\ufeffcat chat\n").seen == (((1,), (3,)),)
 
 
 def test_words_are_spelled_by_a_tokenizer(tmp_path, doubled):

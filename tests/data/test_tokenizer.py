@@ -436,6 +436,23 @@ def test_lines_in_the_derived_script_do_not_keep_a_vocabulary_from_being_doubled
     assert len(double) == 600
 
 
+def test_a_word_without_end_costs_no_time_and_changes_nothing(embedded):
+    """The trainer alone would take minutes, and the search for rare characters, too."""
+    texts = [" ".join(s.words) for s in embedded[:200]]
+    long = ["x" * 300_000, "Ж " + "a." * 150_000, " ".join(["y" * 1001, "The"])]
+    plain, other = (train_tokenizer(t, 200) for t in ([*texts, "x y The", "a."], [*texts, *long]))
+    assert plain.get_vocab().keys() == other.get_vocab().keys()
+    encoder = WordEncoder(*double_tokenizer(other, SyntheticLanguage("trans")))
+    assert encoder.original("x" * 300_000) == (other.unk_token_id,)
+
+
+def test_empty_texts_and_many_of_them_change_nothing(embedded):
+    texts = [" ".join(s.words) for s in embedded[:300]]
+    spread = list(chain.from_iterable((text, "", "") for text in texts))
+    for few, many in ((texts, spread), (texts, iter(["", *spread]))):
+        assert train_tokenizer(few, 200).get_vocab() == train_tokenizer(many, 200).get_vocab()
+
+
 def test_ids_decode_to_text_again(doubled, embedded):
     double, language = doubled
     for sentence in embedded[:50]:
@@ -512,6 +529,31 @@ def test_what_cannot_be_doubled_is_refused_with_the_reason(tmp_path, make, reaso
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=reason.partition(".*")[0]):
         load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[:500],
+        lambda text: "[]",
+        lambda text: "{}",
+        lambda text: text.replace('"[CLS]":2', '"[CLS]":-2').replace('"[CLS]": 2', '"[CLS]": -2'),
+        lambda text: text.replace('"[CLS]":2', '"[CLS]":"2"').replace('"[CLS]": 2', '"[CLS]": "2"'),
+        lambda text: text.replace('"WordPiece"', '"None"'),
+        lambda text: text.replace("{", "\0"),
+    ],
+)
+def test_a_damaged_tokenizer_is_one_line_that_names_its_folder(tmp_path, tokenizer, damage):
+    tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    damaged = damage(path.read_text())
+    assert damaged != path.read_text()
+    path.write_text(damaged)
+    with pytest.raises(ValueError, match=r"no usable tokenizer\.json \(") as caught:
+        load_tokenizer(str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_ids_with_gaps_are_refused(tokenizer):
