@@ -54,12 +54,14 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
             f"{' or '.join(TEXT_COLUMNS)}, or that of lists of words {' or '.join(WORD_COLUMNS)}"
         )
     words = known[0] in WORD_COLUMNS
-    used = {"words" if words else "text": known[0]} | (tree_columns(names) if words else {})
+    used = {"words" if words else "text": known[0]}
+    used |= tree_columns(names) if words else {}
     types = Features({name: TREES.get(name, Value("string")) for name in used})
     check = rows.as_words if words else rows.as_text
     if isinstance(corpus, IterableDataset):
         check_row = partial(_checked_row, used=used, check=check, source=source)
-        return corpus.map(check_row, with_indices=True, remove_columns=names, features=types)
+        stream = corpus.map(check_row, with_indices=True, remove_columns=names, features=types)
+        return stream.select_columns(list(types))
     column = corpus.data.column(known[0])
     # Mostly its type tells that a column has nothing else.
     texts_only = column.type in (pa.string(), pa.large_string())

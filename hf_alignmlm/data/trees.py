@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.data.conllu import TREE_ALIASES
-from hf_alignmlm.data.formats import check_file, file_format, read_file
+from hf_alignmlm.data.formats import check_file, errors_that_name, file_format, read_file
 from hf_alignmlm.data.parsers import digest_files, load_parser
 from hf_alignmlm.data.rows import TEXT_COLUMNS, TREE_COLUMNS, TREES, WORD_COLUMNS, as_text, as_words
 from hf_alignmlm.files import exclusive
@@ -263,7 +263,8 @@ def parse_file(
             if output.exists():
                 shutil.rmtree(parts, ignore_errors=True)
                 return _about(output)["counts"]
-        task.check()
+        with errors_that_name(str(path)):
+            task.check()
         parts.mkdir(exist_ok=True)
         starts = range(0, len(task.rows), ROWS_PER_PART)
         files = [parts / f"{start:012}.parquet" for start in starts]
