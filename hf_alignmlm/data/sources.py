@@ -53,7 +53,8 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
             f"{' or '.join(TEXT_COLUMNS)}, or that of lists of words {' or '.join(WORD_COLUMNS)}"
         )
     words = known[0] in WORD_COLUMNS
-    used = {"words" if words else "text": known[0]} | (tree_columns(names) if words else {})
+    used = {"words" if words else "text": known[0]}
+    used |= tree_columns(names) if words else {}
     types = Features({name: TREES.get(name, Value("string")) for name in used})
     check = rows.as_words if words else rows.as_text
 
