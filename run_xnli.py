@@ -1,22 +1,11 @@
 #!/usr/bin/env python
-"""Fine-tune a checkpoint on NLI and measure zero-shot transfer to its derived language.
+"""`alignmlm nli` as a script: fine-tunes on NLI, measures the transfer.."""
 
-    python run_xnli.py --model_name_or_path runs/first
-
-With no data named, the task comes from the embedded corpus.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Sequence
+from functools import partial
 
 from hf_alignmlm.cli import run
 
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The script; `alignmlm nli` is the same."""
-    run("nli", argv)
-
+main = partial(run, "nli")
 
 if __name__ == "__main__":
     main()

@@ -5,36 +5,24 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "AlignMLMTrainer": "trainer",
-    "AlignMLMTrainingArguments": "trainer",
-    "AlignedBertConfig": "models.configuration",
-    "AlignedMaskedLMOutput": "models.modeling",
-    "AlignmentLoss": "models.alignment_loss",
-    "AlignmentMetric": "alignment",
-    "BertForAlignedMaskedLM": "models.modeling",
-    "BilingualDictionary": "data.dictionary",
-    "EpochDataset": "data.packing",
-    "OBJECTIVES": "objectives",
-    "Objective": "objectives",
-    "ObjectiveCollator": "objectives",
-    "TASKS": "tasks",
-    "Task": "tasks",
-    "SyntheticLanguage": "languages.synthetic",
-    "WordOrderModel": "languages.word_order",
-    "alignment_scores": "alignment",
-    "double_tokenizer": "data.tokenizer",
-    "embedded_corpus": "data.sources",
-    "pack": "data.packing",
-    "register_alignment_loss": "models.alignment_loss",
-    "register_objective": "objectives",
-    "order": "languages.orders",
-    "register_task": "tasks",
-    "texts": "data.sources",
-    "tokenize_corpus": "data.encoding",
-    "train_tokenizer": "data.tokenizer",
-    "vocabulary_pairs": "data.tokenizer",
+_PUBLIC = {
+    "alignment": ("AlignmentMetric", "alignment_scores"),
+    "data.dictionary": ("BilingualDictionary",),
+    "data.encoding": ("tokenize_corpus",),
+    "data.packing": ("EpochDataset", "pack"),
+    "data.sources": ("embedded_corpus", "texts"),
+    "data.tokenizer": ("double_tokenizer", "train_tokenizer", "vocabulary_pairs"),
+    "languages.orders": ("order",),
+    "languages.synthetic": ("SyntheticLanguage",),
+    "languages.word_order": ("WordOrderModel",),
+    "models.alignment_loss": ("AlignmentLoss", "register_alignment_loss"),
+    "models.configuration": ("AlignedBertConfig",),
+    "models.modeling": ("AlignedMaskedLMOutput", "BertForAlignedMaskedLM"),
+    "objectives": ("OBJECTIVES", "Objective", "ObjectiveCollator", "register_objective"),
+    "tasks": ("TASKS", "Task", "register_task"),
+    "trainer": ("AlignMLMTrainer", "AlignMLMTrainingArguments"),
 }
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = sorted(_HOMES)
 
 

@@ -1,25 +1,58 @@
 """Options and one-line errors, which every command shares."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
+import copy
 import importlib.metadata
+import math
 import platform
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from transformers import HfArgumentParser
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
     """A dataclass field that is a command-line option."""
+    metadata["help"] = help
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help, **metadata})
-    return field(default=default, metadata={"help": help, **metadata})
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+ABOVE_0, LARGEST = math.nextafter(0, 1), sys.float_info.max
+# The least and the largest value of options, ours and the library's. A default may lie outside:
+# max_steps -1 is "not given".
+RANGES = {
+    name: (least, most)
+    for least, most, names in (
+        (1, LARGEST, "max_steps per_device_train_batch_size per_device_eval_batch_size"),
+        (1, LARGEST, "gradient_accumulation_steps eval_accumulation_steps save_total_limit"),
+        (1, LARGEST, "dataloader_prefetch_factor torch_empty_cache_steps ddp_timeout"),
+        (1, LARGEST, "max_train_samples max_eval_samples preprocessing_num_workers"),
+        (1, LARGEST, "vocab_size shuffle_buffer"),
+        (3, LARGEST, "max_seq_length"),
+        (1, 99, "validation_split_percentage"),
+        (ABOVE_0, LARGEST, "learning_rate num_train_epochs adam_epsilon"),
+        (ABOVE_0, LARGEST, "logging_steps save_steps eval_steps"),
+        (0, LARGEST, "weight_decay warmup_steps max_grad_norm eval_delay neftune_noise_alpha"),
+        (0, LARGEST, "dataloader_num_workers alignment_loss_weight"),
+        (0, 2**32 - 1, "seed seeds data_seed language_seed dictionary_seed"),
+        (0, 1, "adam_beta1 adam_beta2 label_smoothing_factor dictionary_fraction"),
+    )
+    for name in names.split()
+}
+# Options of the library that nothing here follows, and why.
+ONE_PUSH = "a run is pushed once, at its end"
+UNUSED = {
+    "resume_from_checkpoint": "the same command goes on from its last whole checkpoint by itself",
+    **{"hub_strategy": ONE_PUSH, "hub_always_push": ONE_PUSH, "hub_revision": ONE_PUSH},
+}
 
 
 class _Parser(HfArgumentParser):
@@ -28,21 +61,64 @@ class _Parser(HfArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
+def _check_value(option: Field, value: Any) -> None:
+    """Raise ValueError for an empty text, and for a number that is not in the option's range."""
+    if value == option.default:
+        return
+    if value == "":
+        raise ValueError(f"--{option.name} is empty: name something, or leave it out")
+    least, most = RANGES.get(option.name, (0, 0))
+    if least != most and isinstance(value, int | float) and not least <= value <= most:
+        above = "more than 0" if least == ABOVE_0 else f"at least {least}"
+        limit = f"be {above}" if most == LARGEST else f"lie between {least} and {most}"
+        raise ValueError(f"{option.name} must {limit}, not {value}")
+
+
+def _try_out(args: Any) -> None:
+    """Have the library set up a training of one weight: a missing package shows before any work."""
+    from transformers import Trainer
+
+    tried = copy.copy(args)
+    tried.eval_strategy, tried.push_to_hub = "no", False
+    with tempfile.TemporaryDirectory() as folder:
+        tried.output_dir = folder
+        trainer = Trainer(torch.nn.Linear(1, 1), tried, train_dataset=[{"input_ids": [0]}])
+        trainer.get_train_dataloader()
+        trainer.create_optimizer_and_scheduler(1)
+
+
 def parse(
     dataclasses: Sequence[Any], argv: Sequence[str] | None, **defaults: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Parse a command line into dataclasses; also give it as a plain dictionary.
+    """Parse a command line into dataclasses; also give it as a plain dictionary, without tokens.
 
     `defaults` take the place of the dataclasses' own; an explicit option wins over both. In --help
     each dataclass is a group, in the order given, under the first line of its docstring.
+    `ValueError` for a value that cannot be meant, and for options that the library cannot follow.
     """
     for one in dataclasses:
         one._argument_group_name = (one.__doc__ or one.__name__).splitlines()[0].rstrip(".")
     parser = _Parser(list(dataclasses), allow_abbrev=False, usage="%(prog)s [options]")
     parser.set_defaults(**defaults)
-    namespace: argparse.Namespace = parser.parse_args(argv)
-    given = {name: value for name, value in vars(namespace).items() if not name.endswith("token")}
-    return parser.parse_dict(vars(namespace), allow_extra_keys=True), given
+    values = vars(parser.parse_args(argv))
+    for option in (option for one in dataclasses for option in fields(one)):
+        value = values.get(option.name)
+        for part in value if isinstance(value, list) else [value]:
+            _check_value(option, part)
+    for name in option_names(argv):
+        if name in UNUSED:
+            raise ValueError(f"--{name} does nothing here: {UNUSED[name]}")
+    given = {name: value for name, value in values.items() if not name.endswith("token")}
+    try:
+        parsed = parser.parse_dict(values, allow_extra_keys=True)
+        for args in parsed:
+            if hasattr(args, "optim"):
+                _try_out(args)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        raise ValueError(f"the library cannot train with these options: {error}") from None
+    return parsed, given
 
 
 def peek(argv: Sequence[str] | None, **options: str) -> dict[str, str]:
@@ -65,7 +141,7 @@ def one_line_errors() -> Iterator[None]:
     """A user's mistake ends a command with one line and exit code 2, not with a traceback."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,11 +1,14 @@
 """`alignmlm COMMAND`: one table of commands; the code of each is imported when it is called."""
 
-from __future__ import annotations
-
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any
 
 from hf_alignmlm import __version__
 
@@ -20,8 +23,45 @@ COMMANDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "card": ("hub.cards", "card_main", (), "write the card of a run or a dataset"),
     "push": ("hub.push", "push_main", (), "upload a run or a dataset to the Hub"),
 }
+USAGE = "\n".join(
+    [
+        "usage: alignmlm COMMAND [options]\n",
+        *(f"  {name:<10}{command[-1]}" for name, command in COMMANDS.items()),
+        "\n`alignmlm COMMAND --help` lists the options of a command.",
+    ]
+)
 # A package that adds an objective, a loss, an order or a task names its module in this group.
 PLUGINS = "hf_alignmlm"
+
+
+@contextmanager
+def stopped_in_one_line(argv: Sequence[str]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a command with one line that says how to go on."""
+    process, signals = os.getpid(), (signal.SIGINT, signal.SIGTERM)
+
+    def stop(number: int, _: object) -> None:
+        for one in signals:
+            signal.signal(one, signal.SIG_DFL)  # a second one ends it at once
+        if os.getpid() != process:
+            os.kill(os.getpid(), number)  # a worker: the command itself has the word
+        raise KeyboardInterrupt(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        # Of several processes the first speaks.
+        handler: Any = stop if os.environ.get("RANK", "0") == "0" else signal.SIG_DFL
+        before = {one: signal.signal(one, handler) for one in signals}
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        number = stopped.args[0] if stopped.args else signal.SIGINT
+        without = ", without --overwrite_output_dir" if "--overwrite_output_dir" in argv else ""
+        how = f"the same command{without} goes on from here"
+        print(f"\n{sys.argv[0]}: stopped; {how}", file=sys.stderr)
+        raise SystemExit(128 + number) from None
+    finally:
+        for one, old in before.items():
+            signal.signal(one, old)
 
 
 def run(command: str, argv: Sequence[str] | None = None) -> None:
@@ -30,35 +70,31 @@ def run(command: str, argv: Sequence[str] | None = None) -> None:
     A command that trains gives the training arguments of a run whose `--push_to_hub` is on; the
     push comes last, for it needs a card, and training knows nothing of cards.
     """
-    for plugin in entry_points(group=PLUGINS):
-        plugin.load()
-    module, function, more, _ = COMMANDS[command]
-    arguments = getattr(import_module(f"hf_alignmlm.{module}"), function)(argv, *more)
-    if arguments is not None:
-        from hf_alignmlm.arguments import one_line_errors
-        from hf_alignmlm.hub.push import push_run
+    with stopped_in_one_line(sys.argv if argv is None else argv):
+        for plugin in entry_points(group=PLUGINS):
+            plugin.load()
+        module, function, more, _ = COMMANDS[command]
+        arguments = getattr(import_module(f"hf_alignmlm.{module}"), function)(argv, *more)
+        if arguments is not None:
+            from hf_alignmlm.arguments import one_line_errors
+            from hf_alignmlm.hub.push import push_run
 
-        with one_line_errors():
-            push_run(arguments)
+            with one_line_errors():
+                push_run(arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The console command `alignmlm`, also `python -m hf_alignmlm`."""
-    argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        print("usage: alignmlm COMMAND [options]\n\n" + _listed())
-    elif argv[0] == "--version":
+    command, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command in ("-h", "--help"):
+        print(USAGE)
+    elif command == "--version":
         print(__version__)
-    elif argv[0] in COMMANDS:
+    elif command in COMMANDS:
         # Errors and --help name the command as it was typed.
-        sys.argv[0] = f"alignmlm {argv[0]}"
-        run(argv[0], argv[1:])
+        sys.argv[0] = f"alignmlm {command}"
+        run(command, words)
     else:
         known = ", ".join(COMMANDS)
-        print(f"alignmlm: error: unknown command {argv[0]!r}: known are {known}", file=sys.stderr)
+        print(f"alignmlm: error: unknown command {command!r}: known are {known}", file=sys.stderr)
         raise SystemExit(2)
-
-
-def _listed() -> str:
-    lines = [f"  {name:<10}{command[-1]}" for name, command in COMMANDS.items()]
-    return "\n".join([*lines, "", "`alignmlm COMMAND --help` lists the options of a command."])

@@ -58,7 +58,7 @@ def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
     The lock is a hidden file beside it, removed at the end. A killed command leaves the file, but
     not the lock.
     """
-    path = Path(path).absolute()
+    path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:

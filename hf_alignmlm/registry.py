@@ -1,7 +1,5 @@
 """Registries: what a class is called on the command line, and where it is found by that name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar
 

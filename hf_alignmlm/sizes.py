@@ -1,7 +1,5 @@
 """Sizes: a model and the training defaults that belong to it, and what a run will cost."""
 
-from __future__ import annotations
-
 import time
 import tomllib
 from dataclasses import dataclass
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig
+from transformers import BertConfig, TrainingArguments
 
 
 @dataclass(frozen=True)
@@ -23,12 +21,8 @@ class Size:
     finetuning: dict[str, Any]
 
 
-SIZES = {
-    name: Size(**values)
-    for name, values in tomllib.loads(
-        Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-    ).items()
-}
+_TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+SIZES = {name: Size(**values) for name, values in _TABLE.items()}
 
 
 def size_of(config: BertConfig) -> str:
@@ -45,9 +39,8 @@ def flops_per_token(config: BertConfig, length: int, mlm_probability: float = 0.
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
     """Measured FLOP per second of a matrix product of 2048 × 512 × 2048 on this machine."""
-    left, right = (
-        torch.randn(*shape, device=device, dtype=dtype) for shape in ((2048, 512), (512, 2048))
-    )
+    left = torch.randn(2048, 512, device=device, dtype=dtype)
+    right = torch.randn(512, 2048, device=device, dtype=dtype)
     left @ right
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
@@ -60,26 +53,19 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.
 EXPECTED_UTILISATION = 0.4
 
 
-def expectation(
-    config: BertConfig,
-    parameters: int,
-    *,
-    length: int,
-    batch_size: int,
-    steps: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    processes: int = 1,
-) -> str:
-    """One line: parameters, tokens, memory and time to expect; `batch_size` is a process's."""
-    positions = batch_size * length
-    tokens = positions * steps * processes
-    width, item = config.hidden_size, dtype.itemsize
-    memory = 16 * parameters + positions * config.num_hidden_layers * 20 * width * item
-    memory += int(0.15 * positions) * config.vocab_size * (8 + item)
-    rate = EXPECTED_UTILISATION * matmul_rate(device, dtype)
+def expectation(model: Any, args: TrainingArguments, *, length: int, steps: int) -> str:
+    """One line: parameters, tokens, memory and time to expect of sequences of `length` tokens."""
+    config, parameters = model.config, model.num_parameters()
+    dtype = torch.bfloat16 if args.bf16 else torch.float32
+    # Of one process and step.
+    positions = args.train_batch_size * args.gradient_accumulation_steps * length
+    memory = 16 * parameters
+    memory += positions * config.num_hidden_layers * 20 * config.hidden_size * dtype.itemsize
+    memory += int(0.15 * positions) * config.vocab_size * (8 + dtype.itemsize)
+    rate = EXPECTED_UTILISATION * matmul_rate(args.device, dtype)
     seconds = positions * steps * flops_per_token(config, length) / rate
     return (
-        f"{parameters / 1e6:.1f} M parameters, {tokens / 1e6:,.1f} M tokens in {steps:,} steps; "
-        f"expect about {memory / 2**30 + 0.7:.1f} GiB and {seconds / 60:,.0f} min"
+        f"{parameters / 1e6:.1f} M parameters, {positions * steps * args.world_size / 1e6:,.1f} M "
+        f"tokens in {steps:,} steps; expect about {memory / 2**30 + 0.7:.1f} GiB and "
+        f"{seconds / 60:,.0f} min"
     )

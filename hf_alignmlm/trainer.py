@@ -29,7 +29,7 @@ from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, embedding_matrix
 from hf_alignmlm.objectives.base import IGNORE_INDEX
-from hf_alignmlm.runs import seal_checkpoint
+from hf_alignmlm.runs import begin_checkpoint, seal_checkpoint
 
 logger = logging.get_logger(__name__)
 
@@ -262,14 +262,17 @@ class AlignMLMTrainer(Trainer):
         # The library removes old checkpoints before this one is sealed, and by their time, which
         # it says may not be reliable: here the seal comes first, and the order is that of steps.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
+        folder = self._get_output_dir(trial)
+        checkpoint = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            begin_checkpoint(checkpoint)
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = self._get_output_dir(trial)
-            seal_checkpoint(Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            seal_checkpoint(checkpoint)
             rotate_checkpoints(folder, limit, self.state.best_model_checkpoint)
 
 

@@ -1,6 +1,7 @@
 """Options, one-line errors, and the folder that a run owns."""
 
 import json
+import shutil
 import sys
 from dataclasses import fields
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from hf_alignmlm.runs import (
     FREE_ARGUMENTS,
     MANIFEST_FILE,
     RESULTS_FILE,
+    begin_checkpoint,
     check_output_dir,
     claim_output_dir,
     last_whole_checkpoint,
@@ -86,7 +88,9 @@ def test_peek_reads_a_few_options_and_leaves_the_others():
 # --- errors ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [ValueError("a\nb"), FileNotFoundError("a b"), OSError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("a\nb"), FileNotFoundError("a b"), OSError(), ImportError("a b")]
+)
 def test_a_mistake_of_the_users_is_one_line(error, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/some/where/run.py"])
     with pytest.raises(SystemExit) as stop, one_line_errors():
@@ -138,6 +142,13 @@ def test_another_run_is_refused_by_what_differs(tmp_path, other):
     assert snapshot(tmp_path) == before
 
 
+def test_another_command_that_came_first_is_seen(tmp_path):
+    assert check_output_dir(tmp_path, {"seed": 1}) is False
+    claim_output_dir(tmp_path, {"seed": 2})
+    with pytest.raises(ValueError, match="differs in seed"):
+        claim_output_dir(tmp_path, {"seed": 1})
+
+
 def test_a_folder_of_other_things_and_a_file_are_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("Dear reader")
     with pytest.raises(ValueError, match="is not empty and holds no run"):
@@ -158,13 +169,46 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     old = (RESULTS_FILE, "tokenizer.json", "dictionary.json", "language.json", "model.safetensors")
     for name in old:
         (tmp_path / name).write_text("old")
-    (tmp_path / "checkpoint-5").mkdir()
-    (tmp_path / "checkpoint-5" / "model.safetensors").write_text("old")
-    (tmp_path / "notes.txt").write_text("mine")
+    for name, finish in (("checkpoint-5", seal_checkpoint), ("checkpoint-7", begin_checkpoint)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text("old")
+        finish(tmp_path / name)
+    (tmp_path / "checkpoint-9").mkdir()
+    (tmp_path / "scores-derived-3.json").write_text("old")
+    (tmp_path / f".{RESULTS_FILE}.x7").write_text("half")
+    mine = {"notes.txt", "checkpoint-old.txt", "scores-mine.json", "checkpoint-5.zip", ".notes"}
+    for name in mine:
+        (tmp_path / name).write_text("mine")
     (tmp_path / "plots").mkdir()
     claim_output_dir(tmp_path, {"seed": 2}, overwrite=True)
-    assert {p.name for p in tmp_path.iterdir()} == {ARGUMENTS_FILE, "notes.txt", "plots"}
+    assert {p.name for p in tmp_path.iterdir()} == {ARGUMENTS_FILE, "plots", *mine}
+    assert {(tmp_path / name).read_text() for name in mine} == {"mine"}
     assert json.loads((tmp_path / ARGUMENTS_FILE).read_text()) == {"seed": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "claimed"),
+    [("model.safetensors", False), ("checkpoint-5/a.bin", False), ("checkpoint-5/a.bin", True)],
+)
+def test_what_no_run_of_ours_wrote_is_not_overwritten(tmp_path, name, claimed):
+    if claimed:
+        claim_output_dir(tmp_path, {"seed": 1})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    before = snapshot(tmp_path)
+    for act in (check_output_dir, claim_output_dir):
+        with pytest.raises(ValueError, match=r"is of no run of these scripts.*move it away"):
+            act(tmp_path, {"seed": 2}, overwrite=True)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("output", ["model", ".", "model/again", "model/../model"])
+def test_overwriting_stays_away_from_the_checkpoint_it_starts_from(tmp_path, output):
+    claim_output_dir(tmp_path / "model", {"seed": 1})
+    with pytest.raises(ValueError, match=r"could remove .*model, which this run starts from"):
+        check_output_dir(tmp_path / output, {}, overwrite=True, keep=tmp_path / "model")
+    assert not check_output_dir(tmp_path / "b", {}, overwrite=True, keep=tmp_path / "model")
+    assert not check_output_dir(tmp_path / "b", {}, overwrite=True, keep="bert-base-cased")
 
 
 # --- whole checkpoints ----------------------------------------------------------------------------
@@ -199,6 +243,11 @@ def leave_it_unsealed(folder):
     (folder / MANIFEST_FILE).unlink()
 
 
+def leave_it_begun(folder):
+    shutil.rmtree(folder)
+    begin_checkpoint(folder)
+
+
 def damage_the_seal(folder):
     (folder / MANIFEST_FILE).write_text("{")
 
@@ -210,7 +259,8 @@ def test_the_newest_checkpoint_is_taken_by_its_number(checkpoints):
 
 
 @pytest.mark.parametrize(
-    "damage", [truncate, flip_a_bit, remove_a_file, leave_it_unsealed, damage_the_seal]
+    "damage",
+    [truncate, flip_a_bit, remove_a_file, leave_it_unsealed, leave_it_begun, damage_the_seal],
 )
 def test_a_damaged_checkpoint_is_passed_over_and_named(checkpoints, damage, monkeypatch):
     said = []

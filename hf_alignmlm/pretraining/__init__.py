@@ -1,4 +1,4 @@
-"""Pre-training: options.py says what is asked for, verbs.py does it."""
+"""Pre-training: options.py says what is asked for, inputs.py and verbs.py do it."""
 
 from hf_alignmlm.pretraining.verbs import main
 

@@ -1,9 +1,7 @@
 """From text to packed sequences: load, tokenize, pack."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from hf_alignmlm.data import packing, sources, tokenizer
@@ -16,18 +14,15 @@ from hf_alignmlm.sizes import SIZES
 # Rows of a stream that a tokenizer is trained on.
 TOKENIZER_SAMPLE = 200_000
 
+# A language's training and validation corpus; of the derived one where it has text of its own.
 Corpora = dict[str, tuple[sources.Corpus, sources.Corpus]]
 
 
 def load(run: Run) -> Corpora:
-    """Training and validation corpus; of both languages, where the second is a natural one."""
+    """The text of the run."""
     data = run.data
-    options: dict[str, Any] = {
-        "streaming": data.streaming,
-        "validation_split_percentage": data.validation_split_percentage,
-        "max_train_samples": data.max_train_samples,
-        "max_eval_samples": data.max_eval_samples,
-    }
+    names = ("streaming", "validation_split_percentage", "max_train_samples", "max_eval_samples")
+    options: dict[str, Any] = {name: getattr(data, name) for name in names}
     original = sources.load_splits(
         data.train_file,
         data.validation_file,
@@ -44,15 +39,17 @@ def load(run: Run) -> Corpora:
 def tokenize(run: Run, corpora: Corpora) -> Corpora:
     """Give the run its tokenizer and dictionary, and each corpus as token ids."""
     run.tokenizer, run.language = _tokenizer(run, [train for train, _ in corpora.values()])
+    for name in ("is_local", "local_files_only"):
+        run.tokenizer.init_kwargs.pop(name, None)  # where it was read is no part of what it is
     run.dictionary = _dictionary(run)
     # Wanting a dictionary and having none is an error before the work begins.
     run.objective.prepare(run.dictionary, len(run.tokenizer))
-    if run.alignment_loss_weight and run.dictionary is None:
+    if run.model.alignment_loss_weight and run.dictionary is None:
         raise ValueError(
             f"{run.data.language} has no word of its own to align: take a language with trans in "
             "its name, or give --dictionary_file"
         )
-    if run.alignment_loss_weight and run.dictionary and not run.dictionary.seen:
+    if run.model.alignment_loss_weight and run.dictionary and not run.dictionary.seen:
         raise ValueError(
             f"dictionary_fraction {run.data.dictionary_fraction} leaves no pair to learn from: "
             "raise it, or take --objective mlm"
@@ -71,13 +68,17 @@ def tokenize(run: Run, corpora: Corpora) -> Corpora:
 
 def _tokenizer(run: Run, texts: Sequence[sources.Corpus]) -> tuple[Any, SyntheticLanguage]:
     """The tokenizer of the run's own folder, a given one, or one trained; doubled where needed."""
-    model, language, args = run.model, run.language, run.args
+    model = run.model
     # With --overwrite_output_dir, what lies there is another run's; the other processes come after
     # the main one, which has replaced it.
-    ours = not (args.overwrite_output_dir and run.is_main)
-    if ours and (Path(str(args.output_dir)) / "tokenizer.json").exists():
-        folder = str(args.output_dir)
-        return tokenizer.load_tokenizer(folder), SyntheticLanguage.from_pretrained(folder)
+    ours = not (run.args.overwrite_output_dir and run.is_main)
+    if ours:
+        with suppress(Exception):
+            # The language is written last: where it is, there is a tokenizer. What does not read,
+            # or is not there, was being written when the run was killed: it is made again.
+            language = SyntheticLanguage.from_pretrained(run.folder)
+            return tokenizer.load_tokenizer(str(run.folder)), language
+    language = run.language
     if name := model.tokenizer_name or model.model_name_or_path:
         made = tokenizer.load_tokenizer(name)
     else:
@@ -104,6 +105,12 @@ def _dictionary(run: Run) -> BilingualDictionary | None:
         dictionary = BilingualDictionary.from_file(
             data.dictionary_file, encode, unknown_id=run.tokenizer.unk_token_id, **options
         )
+        derived = {piece for _, words in dictionary.seen + dictionary.heldout for piece in words}
+        if run.language.mapped_share and max(derived) < len(run.tokenizer) // 2:
+            raise ValueError(
+                f"{data.dictionary_file} has no word of {run.language.name}: give the text of its "
+                "second language as --derived_train_file, or leave --dictionary_file out"
+            )
         print(f"Dictionary: {len(dictionary):,} pairs, {dictionary.skipped:,} unusable lines")
         return dictionary
     if not run.language.mapped_share:
@@ -114,29 +121,19 @@ def _dictionary(run: Run) -> BilingualDictionary | None:
 
 def pack(run: Run, tokenized: Corpora) -> tuple[sources.Corpus, dict[str, sources.Corpus]]:
     """Packed sequences to train on, and those of each language to evaluate on."""
-    options: dict[str, Any] = {
-        "max_seq_length": run.max_seq_length,
-        "isolate_sentences": run.objective.isolate_sentences,
-        "seed": run.args.data_seed or run.args.seed,
-    }
-    if len(tokenized) == 1:
-        options["pair_rate"] = run.objective.pair_rate
-        train = packing.pack(tokenized["original"][0], run.tokenizer, **options)
-        del options["pair_rate"]
-    else:
-        train = sources.join(
-            [
-                packing.pack(corpus, run.tokenizer, languages=[name], **options)
-                for name, (corpus, _) in tokenized.items()
-            ]
-        )
-    evaluation = {
-        name: packing.pack(
-            tokenized.get(name, tokenized["original"])[1],
+
+    def packed(name: str, split: int, **more: Any) -> sources.Corpus:
+        return packing.pack(
+            tokenized.get(name, tokenized["original"])[split],
             run.tokenizer,
-            languages=[name],
-            **options,
+            max_seq_length=run.max_seq_length,
+            isolate_sentences=run.objective.isolate_sentences,
+            seed=run.args.data_seed or run.args.seed,
+            **more,
         )
-        for name in packing.LANGUAGES
-    }
-    return train, evaluation
+
+    if len(tokenized) == 1:
+        train = packed("original", 0, pair_rate=run.objective.pair_rate)
+    else:
+        train = sources.join([packed(name, 0, languages=[name]) for name in tokenized])
+    return train, {name: packed(name, 1, languages=[name]) for name in packing.LANGUAGES}

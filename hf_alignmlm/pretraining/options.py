@@ -1,9 +1,8 @@
 """What a pre-training run is asked for: its options, checked before any work."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hf_alignmlm.arguments import option, option_names, parse, peek
@@ -75,6 +74,20 @@ class DataArguments:
     dictionary_seed: int = option(0, "Seed of that draw.")
 
 
+# (option, other): the option does nothing without the other, or beside it.
+NEEDS = (
+    *(("validation_file", "train_file"), ("derived_validation_file", "derived_train_file")),
+    *(("dataset_config_name", "dataset_name"), ("shuffle_buffer", "streaming")),
+)
+IDLE_BESIDE = (
+    *(("language", "derived_train_file"), ("language_seed", "derived_train_file")),
+    *(("config_name", "model_name_or_path"), ("config_overrides", "model_name_or_path")),
+    *(("vocab_size", "model_name_or_path"), ("vocab_size", "tokenizer_name")),
+    *(("lowercase", "model_name_or_path"), ("lowercase", "tokenizer_name")),
+    *(("validation_split_percentage", name) for name in ("validation_file", "streaming")),
+)
+
+
 @dataclass
 class Run:
     """What was asked for, and what has been made of it so far."""
@@ -86,11 +99,14 @@ class Run:
     arguments: dict[str, Any]
     language: SyntheticLanguage
     max_seq_length: int
-    push: bool
     tokenizer: Any = None
     dictionary: BilingualDictionary | None = None
-    checkpoint: str | None = None
     results: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(str(self.args.output_dir))
 
     @property
     def is_main(self) -> bool:
@@ -98,52 +114,60 @@ class Run:
         return self.args.process_index == 0
 
     @property
-    def alignment_loss_weight(self) -> float:
-        """α: the option, or the objective's own."""
-        given = self.model.alignment_loss_weight
-        return self.objective.alignment_loss_weight if given is None else given
+    def step_rows(self) -> int:
+        """Sequences of one step, of all processes."""
+        args = self.args
+        return args.train_batch_size * args.world_size * args.gradient_accumulation_steps
 
 
 def check(argv: Sequence[str] | None) -> Run | None:
     """The run that is asked for; None where its folder holds it, finished. Writes nothing."""
     chosen = peek(argv, size="mini", objective="align-mlm", language="trans_inv")
     if chosen["size"] not in SIZES:
-        known = ", ".join(SIZES)
-        raise ValueError(f"unknown size {chosen['size']!r}: known are {known}")
+        raise ValueError(f"unknown size {chosen['size']!r}: known are {', '.join(SIZES)}")
     size, objective_class = SIZES[chosen["size"]], find_objective(chosen["objective"])
-    objective_class.refuse_options_of_others(option_names(argv))
-    defaults = {**size.training, "output_dir": f"runs/{chosen['objective']}-{chosen['language']}"}
+    given = set(option_names(argv))
+    objective_class.refuse_options_of_others(given)
     (model, data, objective, args), arguments = parse(
         [ModelArguments, DataArguments, objective_class, AlignMLMTrainingArguments],
         argv,
-        **defaults,
+        output_dir=f"runs/{chosen['objective']}-{chosen['language']}",
+        **size.training,
     )
     # The library would push checkpoints as they come, under a card of its own.
-    push, args.push_to_hub = args.push_to_hub, False
+    args.push_to_hub = False
+    if model.alignment_loss_weight is None:
+        model.alignment_loss_weight = objective.alignment_loss_weight
+    if data.language == NATURAL:
+        given.discard("language")
+    for name, other in NEEDS:
+        if name in given and other not in given:
+            raise ValueError(f"--{name} does nothing without --{other}: give both, or neither")
+    for name, other in IDLE_BESIDE:
+        if {name, other} <= given:
+            raise ValueError(f"--{name} does nothing beside --{other}: leave one of them out")
     name = NATURAL if data.derived_train_file else data.language
     language = SyntheticLanguage.from_name(name, seed=data.language_seed)
     length = data.max_seq_length or size.max_seq_length
-    run = Run(model, data, objective, args, arguments, language, length, push)
+    run = Run(model, data, objective, args, arguments, language, length)
     _check_data(run)
-    if check_output_dir(args.output_dir, arguments, overwrite=args.overwrite_output_dir):
+    overwrite, keep = args.overwrite_output_dir, model.model_name_or_path
+    if check_output_dir(run.folder, arguments, overwrite=overwrite, keep=keep):
         if run.is_main:
-            print(f"{args.output_dir} holds this run, finished: see {RESULTS_FILE} in it")
+            print(f"{run.folder} holds this run, finished: see {RESULTS_FILE} in it")
         return None
     return run
 
 
 def _check_data(run: Run) -> None:
-    data, natural = run.data, run.language.name == NATURAL
-    if natural and (not data.derived_train_file or run.objective.pair_rate):
+    data = run.data
+    if run.language.name == NATURAL and (not data.derived_train_file or run.objective.pair_rate):
         raise ValueError(
             "a natural language needs --derived_train_file, and xlm needs parallel text: "
             "take another objective or a synthetic language"
         )
-    if not 0 <= data.dictionary_fraction <= 1:
-        raise ValueError(
-            f"dictionary_fraction must lie between 0 and 1, not {data.dictionary_fraction}"
-        )
-    for path in [*data.train_file, *data.validation_file, *data.derived_train_file]:
+    original, derived = data.train_file + data.validation_file, data.derived_train_file
+    for path in original + derived + data.derived_validation_file:
         sources.check_file(path)
     if run.args.save_total_limit == 1:
         raise ValueError("save_total_limit must be at least 2: one checkpoint may be damaged")

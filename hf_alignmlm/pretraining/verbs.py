@@ -1,47 +1,95 @@
 """Pre-training as verbs: check, load, tokenize and pack stand beside; build, train, write here."""
 
-from __future__ import annotations
-
+import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
-import torch
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
 from transformers import AutoConfig, TrainingArguments, set_seed
 
-from hf_alignmlm import sizes
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data import packing, sources
-from hf_alignmlm.files import write_json
+from hf_alignmlm.files import exclusive, write_json
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
 from hf_alignmlm.objectives import ObjectiveCollator
 from hf_alignmlm.pretraining.inputs import load, pack, tokenize
 from hf_alignmlm.pretraining.options import Run, check
 from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir, last_whole_checkpoint
+from hf_alignmlm.sizes import SIZES, expectation
 from hf_alignmlm.trainer import AlignMLMTrainer
 
 # Null in the results where there is no dictionary.
 ALIGNMENT_MEASURES = ("p1", "p1_seen", "p1_heldout", "csls_p1")
+# The least that a configuration has; two types of tokens, to tell the languages apart.
+LEAST = dict.fromkeys(("hidden_size", "num_hidden_layers", "num_attention_heads"), 1)
+LEAST |= {"intermediate_size": 1, "type_vocab_size": 2}
 
 
 def build_model(run: Run) -> BertForAlignedMaskedLM:
-    """The model to train, with its dictionary.
-
-    That it fits is the last check: then the run's folder becomes its own, the first write.
-    """
+    """The model to train, with its dictionary: a checkpoint's, or a configuration's or a size's."""
     set_seed(run.args.seed)
-    model = _model(run)
+    tokens = len(run.tokenizer)
+    ours = {
+        "alignment_loss_weight": run.model.alignment_loss_weight,
+        "alignment_loss_type": run.model.alignment_loss_type,
+        "language_embeddings": run.objective.language_embeddings,
+        "objective": run.objective.name,
+    }
+    if name := run.model.model_name_or_path:
+        model = BertForAlignedMaskedLM.from_pretrained(name, **ours)
+        if model.config.vocab_size != tokens:
+            model.resize_token_embeddings(tokens, mean_resizing=False)
+    else:
+        ours |= {"vocab_size": tokens, "pad_token_id": run.tokenizer.pad_token_id}
+        config = _configuration(run, ours)
+        try:
+            model = BertForAlignedMaskedLM(config)
+        except (AssertionError, KeyError, RuntimeError, TypeError) as error:
+            source = run.model.config_overrides or run.model.config_name
+            raise ValueError(f"{source} gives no model: {error}") from None
+    positions = model.config.max_position_embeddings
+    if positions < run.max_seq_length:
+        raise ValueError(
+            f"max_seq_length {run.max_seq_length} is more than the model's {positions} positions"
+        )
     model.set_dictionary(run.dictionary)
-    if run.is_main:
-        folder = str(run.args.output_dir)
-        claim_output_dir(folder, run.arguments, overwrite=run.args.overwrite_output_dir)
-        run.tokenizer.save_pretrained(folder)
-        run.language.save_pretrained(folder)
     return model
+
+
+def _configuration(run: Run, ours: dict[str, Any]) -> AlignedBertConfig:
+    if name := run.model.config_name:
+        shape = AutoConfig.from_pretrained(name).to_dict()
+        if shape["model_type"] != "bert":
+            raise ValueError(
+                f"{name} is a configuration of {shape['model_type']}: name one of BERT's as "
+                "--config_name, or a --size"
+            )
+    else:
+        shape = SIZES[run.model.size].model | {"max_position_embeddings": run.max_seq_length}
+    config = AlignedBertConfig(**(shape | ours))
+    if overrides := run.model.config_overrides:
+        try:
+            config.update_from_string(overrides)
+        except ValueError as error:
+            raise ValueError(f"--config_overrides {overrides}: {error}") from None
+    for size, least in (LEAST | {"vocab_size": len(run.tokenizer)}).items():
+        if getattr(config, size) < least:
+            raise ValueError(f"the configuration's {size} must be at least {least}")
+    for value, number in config.to_dict().items():
+        if isinstance(number, float) and not 0 <= number < math.inf:
+            raise ValueError(f"the configuration's {value} must be finite and not below 0")
+    return config
+
+
+def claim(run: Run) -> None:
+    """Make the folder the run's own: the first write, after the last check."""
+    claim_output_dir(run.folder, run.arguments, overwrite=run.args.overwrite_output_dir)
+    run.tokenizer.save_pretrained(run.folder)
+    run.language.save_pretrained(run.folder)
 
 
 def build(
@@ -50,110 +98,39 @@ def build(
     train_set: sources.Corpus,
     evaluation: dict[str, sources.Corpus],
 ) -> AlignMLMTrainer:
-    """The trainer of a model on packed sequences."""
-    length = run.max_seq_length
+    """The trainer of a model on packed sequences, whose masks change with the epoch."""
+    length, seed = run.max_seq_length, run.args.seed
+    epochs: Any = packing.EpochDataset if isinstance(train_set, Dataset) else packing.EpochStream
+    shuffled = {}
     if isinstance(train_set, Dataset):
         run.results |= packing.packing_report(train_set, evaluation, run.tokenizer, length)
-    seed = run.args.seed
+    elif next(iter(train_set), None) is None:
+        raise ValueError(
+            "the stream has no text to train on: all of it went to validation (give "
+            "--validation_file), or it uses the derived script"
+        )
+    else:
+        shuffled = {"shuffle_buffer": run.data.shuffle_buffer, "seed": seed}
     return AlignMLMTrainer(
         model=model,
         args=run.args,
         data_collator=ObjectiveCollator(run.tokenizer, run.objective, length, seed, run.dictionary),
-        train_dataset=_rows(run, train_set, shuffled=True),
-        eval_dataset={name: _rows(run, rows) for name, rows in evaluation.items()},
+        train_dataset=epochs(train_set, **shuffled),
+        eval_dataset={name: epochs(rows) for name, rows in evaluation.items()},
         processing_class=run.tokenizer,
         language=run.language,
     )
 
 
-def _rows(run: Run, packed: sources.Corpus, *, shuffled: bool = False) -> Any:
-    """Packed sequences as a data set whose masks change with the epoch."""
-    if isinstance(packed, Dataset):
-        return packing.EpochDataset(packed)
-    if not shuffled:
-        return packing.EpochStream(packed)
-    if next(iter(packed), None) is None:
-        raise ValueError(
-            "the stream has no text to train on: all of it went to validation (give "
-            "--validation_file), or it uses the derived script"
-        )
-    buffer = run.data.shuffle_buffer
-    return packing.EpochStream(packed, shuffle_buffer=buffer, seed=run.args.seed)
-
-
-def _model(run: Run) -> BertForAlignedMaskedLM:
-    """The model to train: a checkpoint's, or of a configuration's or a size's shape."""
-    model, tokens = run.model, len(run.tokenizer)
-    ours = {
-        "alignment_loss_weight": run.alignment_loss_weight,
-        "alignment_loss_type": model.alignment_loss_type,
-        "language_embeddings": run.objective.language_embeddings,
-        "objective": run.objective.name,
-    }
-    if model.model_name_or_path:
-        loaded = BertForAlignedMaskedLM.from_pretrained(model.model_name_or_path, **ours)
-        if loaded.config.vocab_size != tokens:
-            loaded.resize_token_embeddings(tokens, mean_resizing=False)
-    else:
-        shape = _shape(run) | ours
-        shape |= {"vocab_size": tokens, "pad_token_id": run.tokenizer.pad_token_id}
-        config = AlignedBertConfig(**shape)
-        if model.config_overrides:
-            config.update_from_string(model.config_overrides)
-        loaded = BertForAlignedMaskedLM(config)
-    positions = loaded.config.max_position_embeddings
-    if positions < run.max_seq_length:
-        raise ValueError(
-            f"max_seq_length {run.max_seq_length} is more than the model's {positions} positions"
-        )
-    return loaded
-
-
-def _shape(run: Run) -> dict[str, Any]:
-    if not (name := run.model.config_name):
-        shape = sizes.SIZES[run.model.size].model
-        return {**shape, "max_position_embeddings": run.max_seq_length}
-    shape = AutoConfig.from_pretrained(name).to_dict()
-    if shape["model_type"] != "bert":
-        raise ValueError(
-            f"{name} is a configuration of {shape['model_type']}: name one of BERT's as "
-            "--config_name, or a --size"
-        )
-    return shape
-
-
-def _unwrapped(trainer: AlignMLMTrainer) -> Any:
-    return trainer.accelerator.unwrap_model(trainer.model)
-
-
-def _announce(run: Run, trainer: AlignMLMTrainer) -> None:
-    """Print what the run will cost, and where it goes on."""
-    args, steps, model = run.args, run.args.max_steps, _unwrapped(trainer)
-    if steps <= 0:
-        per_step = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        rows: Any = trainer.train_dataset
-        steps = int(len(rows) * args.num_train_epochs / per_step)
-    line = sizes.expectation(
-        model.config,
-        model.num_parameters(),
-        length=run.max_seq_length,
-        batch_size=args.train_batch_size * args.gradient_accumulation_steps,
-        steps=steps,
-        device=args.device,
-        dtype=torch.bfloat16 if args.bf16 else torch.float32,
-        processes=args.world_size,
-    )
-    print(f"{run.objective.name} on {run.language.name}: {line}", flush=True)
-    if run.checkpoint:
-        print(f"Resuming from {run.checkpoint}", flush=True)
-
-
 def train(run: Run, trainer: AlignMLMTrainer) -> None:
     """Train, save the model, evaluate; the figures go to the run's results."""
-    run.checkpoint = last_whole_checkpoint(str(run.args.output_dir))
+    checkpoint = last_whole_checkpoint(run.folder)
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
     if run.is_main:
-        _announce(run, trainer)
-    seconds = trainer.train(resume_from_checkpoint=run.checkpoint).metrics["train_runtime"]
+        _announce(run, trainer, model)
+        if checkpoint:
+            print(f"Resuming from {checkpoint}", flush=True)
+    seconds = trainer.train(resume_from_checkpoint=checkpoint).metrics["train_runtime"]
     trainer.save_model()
     trainer.save_state()
     evaluation, state = trainer.evaluate(), trainer.state
@@ -164,16 +141,15 @@ def train(run: Run, trainer: AlignMLMTrainer) -> None:
         "language": run.language.name,
         "seed": run.args.seed,
         "max_seq_length": run.max_seq_length,
-        "parameters": _unwrapped(trainer).num_parameters(),
+        "parameters": model.num_parameters(),
         "train_steps": state.global_step,
         "train_tokens": state.num_input_tokens_seen,
         "train_runtime": seconds,
         "train_tokens_per_second": tokens / seconds,
         # Of the whole process, corpus and evaluation included; of a resumed run it means nothing.
-        "cpu_minutes": None if run.checkpoint else time.process_time() / 60,
+        "cpu_minutes": None if checkpoint else time.process_time() / 60,
     }
-    places = run.args.train_batch_size * run.args.world_size * run.args.gradient_accumulation_steps
-    places *= run.max_seq_length * state.global_step
+    places = run.step_rows * run.max_seq_length * state.global_step
     # A stream's padding is known only once it has been read.
     run.results.setdefault("padding_share", 100 * (1 - state.num_input_tokens_seen / places))
     measured = dict.fromkeys(ALIGNMENT_MEASURES) | trainer.alignment()
@@ -182,33 +158,45 @@ def train(run: Run, trainer: AlignMLMTrainer) -> None:
     run.results |= {name: value for name, value in evaluation.items() if name.endswith(shown)}
 
 
+def _announce(run: Run, trainer: AlignMLMTrainer, model: Any) -> None:
+    steps, rows = run.args.max_steps, trainer.train_dataset
+    if steps <= 0:
+        steps = int(len(rows) * run.args.num_train_epochs / run.step_rows)  # type: ignore[arg-type]
+    cost = expectation(model, run.args, length=run.max_seq_length, steps=steps)
+    print(f"{run.objective.name} on {run.language.name}: {cost}", flush=True)
+
+
 def write(run: Run) -> None:
     """Write the results file, and print its headline."""
     results = run.results | {"versions": versions(), "arguments": run.arguments}
-    write_json(Path(str(run.args.output_dir)) / RESULTS_FILE, results)
+    write_json(run.folder / RESULTS_FILE, results)
     alignment = results["alignment_p1"]
     print(
         f"alignment P@1 {'–' if alignment is None else f'{alignment:.1f}'}, perplexity "
         f"{results['eval_original_perplexity']:.1f} original, "
         f"{results['eval_derived_perplexity']:.1f} derived; checkpoint and {RESULTS_FILE} "
-        f"in {run.args.output_dir}"
+        f"in {run.folder}"
     )
 
 
 def main(argv: Sequence[str] | None = None) -> TrainingArguments | None:
     """Pre-train; the training arguments of a run that asks to be pushed, in its main process."""
-    with one_line_errors():
-        run = check(argv)
-        if run is None:
-            return None
+    with ExitStack() as held:
+        with one_line_errors():
+            run = check(argv)
+            if run is None:
+                return None
+            if not run.is_main:
+                disable_progress_bar()
+            with run.args.main_process_first(desc="preparing the corpus"):
+                sequences = pack(run, tokenize(run, load(run)))
+                model = build_model(run)
+                if run.is_main:
+                    held.enter_context(exclusive(run.folder))
+                    claim(run)
+            trainer = build(run, model, *sequences)
+        train(run, trainer)
         if not run.is_main:
-            disable_progress_bar()
-        with run.args.main_process_first(desc="preparing the corpus"):
-            sequences = pack(run, tokenize(run, load(run)))
-            model = build_model(run)
-        trainer = build(run, model, *sequences)
-    train(run, trainer)
-    if not run.is_main:
-        return None
-    write(run)
-    return run.args if run.push else None
+            return None
+        write(run)
+    return run.args if run.arguments["push_to_hub"] else None

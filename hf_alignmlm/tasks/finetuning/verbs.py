@@ -11,6 +11,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from transformers.utils import logging
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, load_tokenizer
-from hf_alignmlm.files import read_json, write_json
+from hf_alignmlm.files import exclusive, read_json, write_json
 from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir
 from hf_alignmlm.tasks.base import SPLITS, Encoded, InputForm, TaskData, read_task
 from hf_alignmlm.tasks.finetuning.options import Run, check
@@ -230,22 +231,25 @@ def main(argv: Sequence[str] | None, command: str) -> TrainingArguments | None:
 
     `command` is `tag` or `nli`; it takes the tasks that name it.
     """
-    with one_line_errors():
-        run = check(argv, command)
-        if run is None:
-            return None
-        load_vocabulary(run)
-        encoder = WordEncoder(run.tokenizer, run.language)
-        encode(run, load_rows(run, encoder), encoder)
-        # The first write, after the last check.
-        overwrite = run.args.overwrite_output_dir
-        claim_output_dir(run.folder, run.arguments, overwrite=overwrite)
-        run.language.save_pretrained(run.folder)
-    start = time.perf_counter()
-    resumed = any(run.folder.glob("scores-*.json"))
-    results = summary(run, run_seeds(run))
-    results["train_runtime"] = time.perf_counter() - start
-    # Of the whole process; of a resumed run it means nothing.
-    results["cpu_minutes"] = None if resumed else time.process_time() / 60
-    write(run, results)
+    with ExitStack() as held:
+        with one_line_errors():
+            run = check(argv, command)
+            if run is None:
+                return None
+            load_vocabulary(run)
+            encoder = WordEncoder(run.tokenizer, run.language)
+            encode(run, load_rows(run, encoder), encoder)
+            # The first write, after the last check.
+            if run.args.process_index == 0:
+                held.enter_context(exclusive(run.folder))
+            overwrite = run.args.overwrite_output_dir
+            claim_output_dir(run.folder, run.arguments, overwrite=overwrite)
+            run.language.save_pretrained(run.folder)
+        start = time.perf_counter()
+        resumed = any(run.folder.glob("scores-*.json"))
+        results = summary(run, run_seeds(run))
+        results["train_runtime"] = time.perf_counter() - start
+        # Of the whole process; of a resumed run it means nothing.
+        results["cpu_minutes"] = None if resumed else time.process_time() / 60
+        write(run, results)
     return run.args if run.push and run.args.process_index == 0 else None

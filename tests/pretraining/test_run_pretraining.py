@@ -18,11 +18,12 @@ from transformers import AutoTokenizer, BertConfig, RobertaConfig
 import run_pretraining
 from hf_alignmlm import minienglish
 from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.files import exclusive
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
 from hf_alignmlm.runs import RESULTS_FILE, last_whole_checkpoint
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "run_pretraining.py")
 SHAPE = "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=64"
 TINY = {
@@ -41,7 +42,14 @@ TINY = {
 
 def command_line(options):
     argv = ["--use_cpu"]
-    for name, value in {**TINY, **options}.items():
+    # What a model or a tokenizer has already cannot be asked for beside it.
+    tiny = {
+        name: value
+        for name, value in TINY.items()
+        if not (name == "vocab_size" and "tokenizer_name" in options)
+        and not (name in ("vocab_size", "config_overrides") and "model_name_or_path" in options)
+    }
+    for name, value in {**tiny, **options}.items():
         values = value if isinstance(value, list) else [value]
         argv += [f"--{name}", *map(str, values)] if value is not True else [f"--{name}"]
     return argv
@@ -363,13 +371,77 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(
     assert last_whole_checkpoint(copy) == str(copy / "checkpoint-6"), "written anew"
 
 
+def kill_and_go_on(points, text, folder):
+    """Kill a run at each of these points, let the same command go on, and compare the ends."""
+    files = {name: str(path) for name, path in text.items()}
+    argv = command_line({**files, "output_dir": "OUTPUT"})
+    driver = str(Path(__file__).parent / "kill_driver.py")
+    command = [sys.executable, driver, str(folder), json.dumps(points), json.dumps(argv)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {p.name for p in folder.iterdir()} == {"whole", *map(str, points)}
+    # In these there are times, or names of folders.
+    differing = ("train_runtime", "train_tokens_per_second", "cpu_minutes", "arguments")
+    timed = ("all_results.json", "trainer_state.json", "training_args.bin", "run_arguments.json")
+    timed += ("manifest.json",)
+    whole = snapshot(folder / "whole")
+    results = json.loads((folder / "whole" / RESULTS_FILE).read_text())
+    for point in map(str, points):
+        found = snapshot(folder / point)
+        assert found.keys() == whole.keys(), point
+        for path, data in found.items():
+            assert path.name in timed or data == whole[path], (point, path)
+        again = json.loads((folder / point / RESULTS_FILE).read_text())
+        assert [again[n] for n in again if n not in differing] == [
+            results[n] for n in again if n not in differing
+        ], point
+
+
+def test_a_run_killed_as_it_writes_goes_on_by_the_same_command(text, tmp_path):
+    kill_and_go_on(["tokenizer 1", "seal 2", "tokenizer 4"], text, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_write_goes_on_by_the_same_command(text, tmp_path):
+    names = ["tokenizer 1", "tokenizer 2", "tokenizer 3", "tokenizer 4", "seal 1", "seal 2"]
+    kill_and_go_on(names + list(range(1, 60, 3)), text, tmp_path)
+
+
+def test_the_second_of_two_at_once_is_refused(tmp_path, text, capsys):
+    with exclusive(tmp_path / "run"), pytest.raises(SystemExit) as stop:
+        pretrain(tmp_path / "run", **text)
+    assert stop.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert "run is in use by another command: wait for it, or name another output" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["it", "above", "inside"])
+def test_overwriting_never_reaches_the_model_that_a_run_starts_from(place, copy, text, capsys):
+    folder = {"it": copy, "above": copy.parent, "inside": copy / "again"}[place]
+    before = snapshot(copy)
+    with pytest.raises(SystemExit) as stop:
+        pretrain(folder, **text, model_name_or_path=copy, overwrite_output_dir=True)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"could remove {copy}" in line
+    assert snapshot(copy) == before
+
+
 def test_overwriting_starts_afresh(copy, text):
+    mine = [copy / "checkpoint-old.txt", copy / "scores-mine.json", copy / "notes.txt"]
+    for path in mine:
+        path.write_text("mine")
     results = pretrain(
         copy, **text, objective="mlm", language="inv", max_steps=2, overwrite_output_dir=True
     )
     assert results["objective"] == "mlm"
     assert results["train_steps"] == 2
-    assert sorted(p.name for p in copy.glob("checkpoint-*")) == ["checkpoint-2"]
+    assert sorted(p.name for p in copy.glob("checkpoint-*")) == [
+        "checkpoint-2",
+        "checkpoint-old.txt",
+    ]
+    assert {path.read_text() for path in mine} == {"mine"}
     # Nothing of the old run is taken for the new one's.
     assert SyntheticLanguage.from_pretrained(copy).name == "inv"
     assert BertForAlignedMaskedLM.from_pretrained(copy).dictionary is None
@@ -606,6 +678,7 @@ def bad(tmp_path_factory):
     (folder / "not_gzip.txt.gz").write_text("plain")
     (folder / "not_parquet.parquet").write_text("plain")
     (folder / "no_pair.txt").write_text("one\nthree words here\n")
+    (folder / "pairs.txt").write_text("one un\ntwo deux\nthe le\n")
     (folder / "latin1_pairs.txt").write_bytes("caf\u00e9 caf\u00e9\n".encode("latin-1"))
     spelled = SyntheticLanguage.from_name("trans").spell
     (folder / "derived.txt").write_text(f"{spelled('one')} {spelled('two')}\n" * 3)
@@ -659,29 +732,105 @@ MISTAKES = {
     ),
     "no pair seen": ({"dictionary_fraction": "0"}, ["dictionary_fraction 0.0", "no pair"]),
     "nothing to align": ({"language": "inv"}, ["inv", "no word of its own", "--dictionary_file"]),
-    "no rows": ({"max_train_samples": 0}, ["no text", "is empty"]),
+    "no rows": ({"max_train_samples": 0}, ["max_train_samples must be at least 1, not 0"]),
     "an endless stream": ({"streaming": True, "max_steps": -1}, ["stream", "--max_steps"]),
     "a stream of derived script": (
         {"streaming": True, "train_file": "{bad}/derived.txt"},
         ["derived script"],
     ),
     "checkpoints": ({"save_total_limit": 1}, ["save_total_limit must be at least 2"]),
+    "no such derived validation file": (
+        {"derived_train_file": "{bad}/derived.txt", "derived_validation_file": "{bad}/no.txt"},
+        ["no.txt", "no such file"],
+    ),
+    # Options that do nothing.
+    "validation alone": ({"train_file": None}, ["--validation_file does", "--train_file"]),
+    "derived validation alone": (
+        {"derived_validation_file": "{bad}/derived.txt"},
+        ["--derived_validation_file does nothing without --derived_train_file"],
+    ),
+    "a language beside text of its own": (
+        {"derived_train_file": "{bad}/derived.txt", "language": "trans_inv"},
+        ["--language does nothing beside --derived_train_file"],
+    ),
+    "a dictionary of other words": ({"dictionary_file": "{bad}/pairs.txt"}, ["pairs.txt", "trans"]),
+    "no name": ({"dataset_name": ""}, ["--dataset_name is empty"]),
+    "a configuration's name alone": ({"dataset_config_name": "en"}, ["without --dataset_name"]),
+    "a shape beside a model": (
+        {"model_name_or_path": "{bad}/no-model", "config_overrides": SHAPE},
+        ["--config_overrides does nothing beside --model_name_or_path"],
+    ),
+    "resume": ({"resume_from_checkpoint": "/nowhere"}, ["--resume_from_checkpoint", "by itself"]),
+    "a push's strategy": ({"hub_strategy": "end"}, ["--hub_strategy does nothing", "at its end"]),
+    # Packages that are not here, and what the library refuses when it trains.
+    "wandb": ({"report_to": "wandb"}, ["wandb"]),
+    "8 bits": ({"optim": "adamw_8bit"}, ["bitsandbytes"]),
+    "deepspeed": ({"deepspeed": "ds.json"}, ["deepspeed"]),
+    "workers": ({"dataloader_persistent_workers": "true"}, ["persistent_workers"]),
+    "schedule": ({"lr_scheduler_kwargs": '{"depth": 1}'}, ["depth"]),
+    "beta": ({"adam_beta2": "1"}, ["beta"]),
+    # Configurations that give no model.
+    **{
+        f"override {values}": ({"config_overrides": values}, [values.split("=")[0]])
+        for values in (
+            *("hidden_size=0", "num_hidden_layers=-1", "num_attention_heads=0", "vocab_size=5"),
+            *("intermediate_size=0", "type_vocab_size=1", "layer_norm_eps=nan", "hidden_act=sine"),
+            *("hidden_dropout_prob=-1", "pad_token_id=9999", "initializer_range=inf", "depth"),
+        )
+    },
+    # Numbers out of range.
+    **{
+        f"{name} {value}": ({name: value}, [f"{name} must", value])
+        for name, values in {
+            "max_steps": ["0", "-2"],
+            "per_device_train_batch_size": ["0", "-1"],
+            "gradient_accumulation_steps": ["0"],
+            "num_train_epochs": ["0", "-1", "nan", "inf"],
+            "learning_rate": ["0", "-0.1", "nan", "inf"],
+            "weight_decay": ["-1", "nan"],
+            "warmup_steps": ["-1", "nan", "inf"],
+            "logging_steps": ["0", "-1", "nan"],
+            "save_steps": ["0", "-1", "inf"],
+            "eval_steps": ["-1", "nan"],
+            "max_grad_norm": ["-1", "nan"],
+            "label_smoothing_factor": ["-1", "2"],
+            "dataloader_num_workers": ["-1"],
+            "seed": ["-1", "4294967296"],
+            "data_seed": ["-1"],
+            "language_seed": ["-1"],
+            "dictionary_seed": ["-1"],
+            "dictionary_fraction": ["nan", "inf"],
+            "alignment_loss_weight": ["-1", "nan", "inf"],
+            "vocab_size": ["0", "-5"],
+            "max_seq_length": ["0", "-1"],
+            "max_train_samples": ["-1"],
+            "max_eval_samples": ["0", "-1"],
+            "shuffle_buffer": ["0"],
+            "validation_split_percentage": ["0", "100", "-1"],
+            "preprocessing_num_workers": ["0", "-1"],
+        }.items()
+        for value in values
+    },
 }
+
+
+def filled(value, bad):
+    return value.replace("{bad}", str(bad)) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_line_before_anything_is_written(name, bad, text, tmp_path, capsys):
     options, expected = MISTAKES[name]
-    options = {n: v.format(bad=bad) if isinstance(v, str) else v for n, v in options.items()}
+    options = {**text, **{n: filled(v, bad) for n, v in options.items()}}
     with pytest.raises(SystemExit) as stop:
-        pretrain(tmp_path / "run", **{**text, **options})
+        pretrain(tmp_path / "run", **{n: v for n, v in options.items() if v is not None})
     assert stop.value.code == 2
     errors = capsys.readouterr().err
     (line,) = errors.splitlines()
     assert "error: " in line
     for words in expected:
         assert words in line
-    assert not (tmp_path / "run").exists()
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["no usable pair", "positions", "fraction over 1", "not UTF-8"])

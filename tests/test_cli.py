@@ -1,0 +1,44 @@
+"""The command line: stopped by hand, every command says in one line how to go on."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from hf_alignmlm import cli
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("more", ["", ", without --overwrite_output_dir"])
+def test_a_stopped_command_says_how_to_go_on(number, more, monkeypatch, capsys):
+    before = [signal.getsignal(one) for one in SIGNALS]
+    monkeypatch.setattr(sys, "argv", ["alignmlm report"])
+    monkeypatch.setattr("hf_alignmlm.report.main", lambda argv: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as stop:
+        cli.run("report", more.split()[2:])
+    assert stop.value.code == 128 + number
+    assert capsys.readouterr().err.strip() == (
+        f"alignmlm report: stopped; the same command{more} goes on from here"
+    )
+    assert [signal.getsignal(one) for one in SIGNALS] == before
+
+
+def test_a_worker_that_is_stopped_says_nothing(monkeypatch, capfd):
+    reading, writing = os.pipe()
+
+    def work(argv):
+        worker = os.fork()
+        while worker == 0:
+            os.write(writing, b"x")
+            time.sleep(0.1)
+        os.read(reading, 1)
+        os.kill(worker, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == -signal.SIGTERM
+
+    monkeypatch.setattr("hf_alignmlm.report.main", work)
+    cli.run("report", [])
+    assert capfd.readouterr().err == ""
