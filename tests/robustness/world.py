@@ -1,0 +1,186 @@
+"""Good inputs of every command: small files, a checkpoint, runs, a parser."""
+
+import contextlib
+import csv
+import io
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from damage import json_lines, parquet
+
+from hf_alignmlm import cli, minienglish
+
+SHAPE = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2"
+TINY = {
+    "vocab_size": 300,
+    "config_overrides": f"{SHAPE},intermediate_size=16",
+    **{"max_seq_length": 32, "per_device_train_batch_size": 4, "max_steps": 2, "use_cpu": True},
+    **{"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": "true"},
+}
+FAST = {
+    **{"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True, "report_to": "none"},
+    **{"disable_tqdm": "true", "skip_supervised": True},
+}
+TASKS = {"tag": "ner", "nli": "nli"}
+
+
+def words_of(options: dict[str, Any]) -> list[str]:
+    """A command line; the key `` is what stands without an option's name."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is None or value is False:
+            continue
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [f"--{name}"] if name else []
+        words += map(str, values)
+    return words
+
+
+def table(rows: list[dict[str, Any]], delimiter: str) -> bytes:
+    """Rows as a table with a header."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, rows[0].keys(), delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+def conllu(sentences: list[Any]) -> bytes:
+    """Sentences as CoNLL-U."""
+    lines = []
+    for s in sentences:
+        columns = zip(s.words, s.upos, s.heads, s.deprels, strict=True)
+        lines += [
+            f"{i}\t{w}\t_\t{t}\t_\t_\t{h}\t{r}\t_\t_" for i, (w, t, h, r) in enumerate(columns, 1)
+        ]
+        lines.append("")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+class World:
+    """A folder of good inputs. `files` has their bytes by content and format, as `ner.jsonl`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        sentences = list(minienglish.sentences(40))
+        self.texts = [" ".join(s.words) for s in sentences]
+        self.rows: dict[str, list[dict[str, Any]]] = {
+            "corpus": [{"text": text} for text in self.texts],
+            "words": [{"words": list(s.words)} for s in sentences],
+            "ner": [{"tokens": list(s.words), "ner_tags": list(s.ner_tags)} for s in sentences],
+            "nli": [
+                {
+                    "premise": " ".join(p.premise.words),
+                    "hypothesis": " ".join(p.hypothesis.words),
+                    "label": p.label,
+                }
+                for p in minienglish.pairs(40)
+            ],
+        }
+        columns = [
+            "".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.ner_tags, strict=True))
+            for s in sentences
+        ]
+        words = sorted({word for s in sentences for word in s.words if word.isalpha()})
+        self.files = {
+            "corpus.text": "".join(f"{text}\n" for text in self.texts).encode(),
+            "corpus.csv": table(self.rows["corpus"], ","),
+            "nli.csv": table(self.rows["nli"], ","),
+            "nli.tsv": table(self.rows["nli"], "\t"),
+            "trees.conllu": conllu(sentences),
+            "ner.columns": "\n".join(columns).encode(),
+            "pairs.dictionary": "".join(f"{word}\t{word[::-1]}\n" for word in words).encode(),
+        }
+        for name, rows in self.rows.items():
+            self.files |= {f"{name}.jsonl": json_lines(rows), f"{name}.parquet": parquet(rows)}
+        self.path = {name: folder / name for name in self.files}
+        for name, data in self.files.items():
+            ending = {"text": "txt", "columns": "txt", "dictionary": "txt"}.get(name.split(".")[1])
+            self.path[name] = folder / (
+                f"{name.split('.')[0]}-{name.split('.')[1]}.txt" if ending else name
+            )
+            self.path[name].write_bytes(data)
+        self.checkpoint, self.task, self.built = (
+            folder / n for n in ("checkpoint", "task", "built")
+        )
+        self.empty, self.sentences = folder / "empty", sentences
+        self.empty.mkdir(exist_ok=True)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            for command, out in (
+                ("pretrain", self.checkpoint),
+                ("tag", self.task),
+                ("corpus", self.built),
+            ):
+                if not out.exists():
+                    cli.run(
+                        command,
+                        words_of({**self.options(command, out), "overwrite_output_dir": True}),
+                    )
+
+    @cached_property
+    def parser(self) -> Path:
+        """The folder of a parser, made when it is asked for: spaCy takes seconds to load."""
+        if not (self.folder / "parser").exists():
+            make_parser(self.folder / "parser", self.sentences)
+        return self.folder / "parser"
+
+    def options(self, command: str, out: Path) -> dict[str, Any]:
+        """Options of a command that works; it writes to `out`."""
+        path = self.path
+        if command == "pretrain":
+            return {
+                **{"train_file": path["corpus.text"], "validation_file": path["corpus.jsonl"]},
+                **{"output_dir": out, **TINY},
+            }
+        if command in TASKS:
+            task = TASKS[command]
+            return {
+                **{"model_name_or_path": self.checkpoint, "task_name": task, "output_dir": out},
+                **{
+                    "train_file": path[f"{task}.jsonl"],
+                    "test_file": path[f"{task}.parquet"],
+                    **FAST,
+                },
+            }
+        if command == "parse":
+            return {"": path["corpus.text"], "parser": self.parser, "output": out / "trees.parquet"}
+        return {
+            "corpus": {"train_file": path["corpus.text"], "output_dir": out},
+            "report": {"": self.folder, "output_dir": out},
+            "card": {"": self.checkpoint, "output": out / "README.md"},
+            "push": {"": self.checkpoint, "repo_id": "me/name", "dry_run": True},
+        }[command]
+
+
+def make_parser(folder: Path, sentences: list[Any]) -> None:
+    """A pipeline of spaCy's with random weights: it knows the labels, and nothing else."""
+    import spacy
+    from spacy.training import Example
+
+    nlp = spacy.blank("en")
+    for name in ("morphologizer", "parser"):
+        nlp.add_pipe(name)
+    examples = [
+        Example.from_dict(
+            nlp.make_doc(" ".join(s.words)),
+            {
+                **{"words": list(s.words), "pos": list(s.upos), "deps": list(s.deprels)},
+                "heads": [i if head == 0 else head - 1 for i, head in enumerate(s.heads)],
+            },
+        )
+        for s in sentences
+    ]
+    nlp.initialize(lambda: examples)
+    nlp.to_disk(folder)
+
+
+def main() -> None:
+    """A world in the folder of ALIGNMLM_WORLD, for tries by hand."""
+    print(World(Path(os.environ["ALIGNMLM_WORLD"])).path)
+
+
+if __name__ == "__main__":
+    main()
