@@ -539,7 +539,7 @@ NUMBERS = {
 # Options of our own that only some objective has.
 OBJECTIVE = {"tlm_rate": "xlm", "swap_probability": "dict-mlm", "dict_mlm_variant": "dict-mlm"}
 # What the library would reach other machines or start other programs for.
-LEFT_OUT = {"push_to_hub", "hub_token", "local_rank", "ddp_backend", "debug"}
+LEFT_OUT = {"push_to_hub", "hub_token", "local_rank", "ddp_backend", "debug", "torch_compile"}
 
 
 def wrong(name: str, value: str) -> bool | None:
