@@ -25,8 +25,16 @@ THICK = {"linewidth": 8, "solid_capstyle": "butt"}
 def save_figure(figure: Any, path: str | Path) -> None:
     """Write a figure of matplotlib as PNG, whole or not at all."""
     buffer = io.BytesIO()
+    # A `$` in a name is no formula.
+    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        text.set_parse_math(False)
     figure.savefig(buffer, format="png", dpi=160, bbox_inches="tight")
     write_bytes(path, buffer.getvalue())
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a file is a number to show: neither NaN, nor infinite, nor true."""
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def task_title(task: str) -> str:
@@ -115,7 +123,7 @@ def plot_losses(histories: Sequence[tuple[str, str, list[Any]]], path: str | Pat
     figure, axes = _panels(list(LOSSES.values()), colours, marks)
     for axis, part in zip(axes, LOSSES, strict=True):
         for objective, language, history in histories:
-            logged = [entry for entry in history if part in entry]
+            logged = [entry for entry in history if is_number(entry.get(part))]
             steps, losses = [e["step"] for e in logged], [e[part] for e in logged]
             axis.plot(steps, losses, styles[language], color=colours[objective], linewidth=1)
         axis.set_xlabel("step")

@@ -6,47 +6,30 @@ study. What is measured: ALIGN-MLM (arXiv 2211.08547), tables 1 to 3.
 
 import argparse
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import pandas
+from transformers.utils import logging
 
 from hf_alignmlm import figures
 from hf_alignmlm.arguments import one_line_errors
-from hf_alignmlm.figures import ordered, task_title
+from hf_alignmlm.figures import is_number, ordered, task_title
 from hf_alignmlm.figures import save_figure as save_figure
 from hf_alignmlm.files import read_json, write_text
 from hf_alignmlm.objectives import OBJECTIVES
 from hf_alignmlm.runs import RESULTS_FILE
 from hf_alignmlm.tasks import TASKS
 
+logger = logging.get_logger(__name__)
+
 KEY = ("objective", "language", "task")
 MEASURES = {"bs": "BS", "bz": "BZ", "gap": "gap", "alignment": "P@1"}
-# What the table of pre-training shows: of the results, under which title, in which format.
-PRETRAINING = {
-    "objective": ("objective", "{}"),
-    "language": ("language", "{}"),
-    "seed": ("seed", "{}"),
-    "dictionary_fraction": ("dictionary", "{:.0%}"),
-    "train_steps": ("steps", "{:,}"),
-    "alignment_p1": ("alignment P@1", "{:.1f}"),
-    "alignment_p1_heldout": ("held out", "{:.1f}"),
-    "eval_original_perplexity": ("perplexity, original", "{:.1f}"),
-    "eval_derived_perplexity": ("perplexity, derived", "{:.1f}"),
-}
 BOOTSTRAP_SAMPLES = 10_000
-PERPLEXITY_NOTE = (
-    "Perplexity is the masked LM's, on each objective's own inputs: dict-mlm sees the translation "
-    "of some of the words that it is to predict, so its own is lower and not to be compared with "
-    "the others'.\n"
-)
-TRANSFER_NOTE = (
-    "BS: fine-tuned and tested on the derived language; BZ: fine-tuned on the original; "
-    "gap = BZ − BS, 0 is perfect transfer; mean ± standard deviation over seeds.\n"
-)
 
 Key = tuple[str, str, str]
 # Numbers to show beside a cell's own: by the cell's key, then by the title of their column.
@@ -71,25 +54,71 @@ class Cell:
         return self.objective, self.language, self.task
 
 
+NUMBERS = (
+    *("seed", "dictionary_fraction", "train_steps", "alignment_p1", "alignment_p1_heldout"),
+    *("eval_original_perplexity", "eval_derived_perplexity", "source", "bz", "bs", "transfer_gap"),
+)
+LISTS = ("seeds", "bz_by_seed", "bs_by_seed", "transfer_gap_by_seed")
+NAMES = ("objective", "language", "task", "metric", "model_name_or_path")
+# The entries of a results file, its arguments among them, that reports and cards use.
+ENTRIES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(NUMBERS, is_number),
+    **dict.fromkeys(LISTS, lambda value: isinstance(value, list) and all(map(is_number, value))),
+    **dict.fromkeys(NAMES, lambda value: isinstance(value, str) and value.isprintable()),
+    "arguments": lambda value: isinstance(value, dict),
+    "history": lambda value: (
+        isinstance(value, list)
+        and all(isinstance(entry, dict) and is_number(entry.get("step")) for entry in value)
+    ),
+}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON object; `ValueError`, which names the file, for anything else."""
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return record
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The results of a run, with what it logged as `history`; `ValueError` for another file."""
+    result, state = read_record(path), path.with_name("trainer_state.json")
+    if not result.keys() & {"task", "train_steps"}:
+        raise ValueError(f"{path} is of no run of ours")
+    if "train_steps" in result and "history" not in result and state.exists():
+        result["history"] = read_record(state).get("log_history")
+    arguments = result["arguments"] = result.get("arguments") or {}
+    entries = {**arguments, **result} if isinstance(arguments, dict) else result
+    needed = ("language", "bz_by_seed" if "task" in result else "train_steps")
+    for name, fits in ENTRIES.items():
+        value = entries.get(name)
+        if name in needed if value is None else not fits(value):
+            raise ValueError(f"{path} is damaged: its {name} is {value!r:.60}")
+    return result
+
+
 def read_results(folder: str | Path) -> list[dict[str, Any]]:
-    """Every results file below a folder, with what its run logged as `history`.
+    """The results of every run below a folder; damaged files, and those of others, are named.
 
     A study's folder has its results as `results/NAME.json`, without the runs. None is a ValueError.
     """
     root = Path(folder)
     paths = sorted(root.rglob(RESULTS_FILE)) or sorted(root.rglob("results/*.json"))
-    if not paths:
-        raise ValueError(f"{folder} has no {RESULTS_FILE} below it: name a folder of runs")
-    results = {path: read_json(path) for path in paths}
+    results = {}
+    for path in paths:
+        try:
+            results[path] = read_result(path)
+        except (ValueError, OSError) as error:
+            logger.warning("Left out: %s", error)
+    if not results:
+        raise ValueError(f"{folder} has no {RESULTS_FILE} of a run below it: name a folder of runs")
     for path, result in results.items():
         # A task run used the dictionary of its checkpoint, whose results may lie here too.
-        model = result.get("arguments", {}).get("model_name_or_path")
-        checkpoint = path.parent.with_name(Path(model).name) / path.name if model else path
-        arguments = results.get(checkpoint, result).get("arguments", {})
+        model = result["arguments"].get("model_name_or_path")
+        checkpoint = path.parent.parent / Path(model).name / path.name if model else path
+        arguments = results.get(checkpoint, result)["arguments"]
         result.setdefault("dictionary_fraction", arguments.get("dictionary_fraction", 1.0))
-        state = path.with_name("trainer_state.json")
-        if "train_steps" in result and "history" not in result and state.exists():
-            result["history"] = read_json(state)["log_history"]
     return list(results.values())
 
 
@@ -188,9 +217,12 @@ def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in shown)
 
 
-def _number(mean: float, deviation: float = np.nan) -> str:
-    text = "–" if np.isnan(mean) else f"{mean:.1f}"
-    return text if np.isnan(deviation) else f"{text} ± {deviation:.1f}"
+def _cell(value: Any, form: str = "{}") -> str:
+    return "–" if value is None or value != value else form.format(value).replace("|", "&#124;")
+
+
+def _measure(mean: float, deviation: float = np.nan) -> str:
+    return _cell(mean, "{:.1f}") + ("" if np.isnan(deviation) else f" ± {deviation:.1f}")
 
 
 def transfer_table(cells: Iterable[Cell], beside: Beside | None = None) -> str:
@@ -200,8 +232,8 @@ def transfer_table(cells: Iterable[Cell], beside: Beside | None = None) -> str:
     rows = [
         [
             *(task_title(cell["task"]), cell["language"], cell["objective"]),
-            *(_number(cell[name], cell[f"{name}_sd"]) for name in MEASURES),
-            *(str(cell["seeds"]), *(_number(cell[name]) for name in further)),
+            *(_measure(cell[name], cell[f"{name}_sd"]) for name in MEASURES),
+            *(str(cell["seeds"]), *(_measure(cell[name]) for name in further)),
         ]
         for cell in frame.to_dict("records")
     ]
@@ -209,40 +241,38 @@ def transfer_table(cells: Iterable[Cell], beside: Beside | None = None) -> str:
     return markdown_table(header, rows)
 
 
-def pretraining_table(results: Iterable[Mapping[str, Any]]) -> str:
-    """Alignment and perplexity of each pre-training run."""
-    rows = [
-        ["–" if r.get(n) is None else form.format(r[n]) for n, (_, form) in PRETRAINING.items()]
-        for r in results
-    ]
-    return markdown_table([title for title, _ in PRETRAINING.values()], rows)
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("hf_alignmlm", ""), trim_blocks=True, keep_trailing_newline=True
+)
+TEMPLATES.filters["cell"] = _cell
 
 
 def sections(
     results: Sequence[Mapping[str, Any]], output: Path, beside: Beside | None = None
 ) -> list[str]:
-    """The report's paragraphs, on pre-training and on transfer; figures and CSV go to `output`."""
-    parts = []
-    if trained := [r for r in results if "train_steps" in r]:
+    """The report's text, on pre-training and on transfer; figures and CSV go to `output`."""
+    trained = [result for result in results if "train_steps" in result]
+    cells = list(cells_of(results).values())
+    by_task, frame = correlations(cells), cell_frame(cells, beside)
+    aligned = frame.dropna(subset=["alignment", "gap"])
+    if trained:
         histories = [(_objective(r), r["language"], r.get("history") or []) for r in trained]
         figures.plot_losses(histories, output / "pretraining_loss.png")
-        parts += ["## Pre-training\n", pretraining_table(trained), PERPLEXITY_NOTE]
-        parts += ["![loss](pretraining_loss.png)\n"]
-    if cells := list(cells_of(results).values()):
-        frame = cell_frame(cells, beside)
+    if cells:
         write_text(output / "transfer.csv", frame.to_csv(index=False, lineterminator="\n"))
         figures.plot_transfer(frame, output / "transfer.png")
-        parts += ["## Transfer\n", transfer_table(cells, beside), TRANSFER_NOTE]
-        parts += ["![BS and BZ](transfer.png)\n"]
-        by_task = correlations(cells)
-        for task, found in by_task.items():
-            title = task_title(task)
-            parts += [f"- {title}: alignment P@1 and transfer gap, Spearman's {found}"]
-        if len(aligned := frame.dropna(subset=["alignment", "gap"])):
-            notes = {t: str(by_task.get(t, "too few cells for ρ")) for t in aligned["task"]}
-            figures.plot_alignment(aligned, notes, output / "alignment_vs_transfer.png")
-            parts += ["\n![alignment and transfer](alignment_vs_transfer.png)\n"]
-    return parts
+    if len(aligned):
+        notes = {task: str(by_task.get(task, "too few cells for ρ")) for task in aligned["task"]}
+        figures.plot_alignment(aligned, notes, output / "alignment_vs_transfer.png")
+    text = TEMPLATES.get_template("report.md").render(
+        trained=trained,
+        cells=cells,
+        transfer_table=transfer_table(cells, beside),
+        correlations=by_task,
+        aligned=len(aligned),
+        task_title=task_title,
+    )
+    return [text.rstrip() + "\n"]
 
 
 def report(folder: str | Path, output_dir: str | Path) -> str:

@@ -84,8 +84,7 @@ def _check_overwriting(folder: Path, keep: str | Path | None) -> None:
             )
     recorded = (folder / ARGUMENTS_FILE).exists()
     for path in _entries(folder):
-        marked = not path.is_dir() or (path / MANIFEST_FILE).exists() or not any(path.iterdir())
-        if not (recorded and marked):
+        if not recorded or (path.is_dir() and not _begun(path)):
             raise ValueError(
                 f"{path} is of no run of these scripts, and is not overwritten: move it away, or "
                 "name another --output_dir"
@@ -121,9 +120,18 @@ def _digests(checkpoint: Path) -> dict[str, str]:
     return digests
 
 
+def _begun(checkpoint: Path) -> bool:
+    """Whether a run made this folder: it has a manifest, or nothing but the start of one."""
+    hidden = (path.name.startswith(".") for path in checkpoint.iterdir())
+    return (checkpoint / MANIFEST_FILE).exists() or all(hidden)
+
+
 def begin_checkpoint(checkpoint: str | Path) -> None:
-    """Make a checkpoint's folder, marked as a run's; not whole until it is sealed."""
-    write_json(Path(checkpoint) / MANIFEST_FILE, {})
+    """Make a checkpoint's folder anew, marked as a run's; it is not whole until it is sealed."""
+    checkpoint = Path(checkpoint)
+    if checkpoint.exists() and _begun(checkpoint):
+        shutil.rmtree(checkpoint)
+    write_json(checkpoint / MANIFEST_FILE, {})
 
 
 def seal_checkpoint(checkpoint: str | Path) -> None:

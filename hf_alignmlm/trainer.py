@@ -288,6 +288,7 @@ class AlignMLMTrainer(Trainer):
         saved[_SINCE_LOG] = (*counts, self._mean(self._tr_loss), parts)
         if self.args.should_save:
             begin_checkpoint(checkpoint)
+        self.accelerator.wait_for_everyone()
         try:
             super()._save_checkpoint(model, trial)
         finally:

@@ -171,9 +171,11 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path):
         (tmp_path / name).write_text("old")
     for name, finish in (("checkpoint-5", seal_checkpoint), ("checkpoint-7", begin_checkpoint)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "model.safetensors").write_text("old")
         finish(tmp_path / name)
-    (tmp_path / "checkpoint-9").mkdir()
+        (tmp_path / name / "model.safetensors").write_text("old")
+    for name in ("checkpoint-8", "checkpoint-9"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-9" / f".{MANIFEST_FILE}.x7").write_text("half")
     (tmp_path / "scores-derived-3.json").write_text("old")
     (tmp_path / f".{RESULTS_FILE}.x7").write_text("half")
     mine = {"notes.txt", "checkpoint-old.txt", "scores-mine.json", "checkpoint-5.zip", ".notes"}
@@ -273,6 +275,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(checkpoints, damage, monk
     damage(checkpoints / "checkpoint-9")
     damage(checkpoints / "checkpoint-8")
     assert last_whole_checkpoint(checkpoints) is None
+
+
+def test_a_checkpoint_begun_again_is_new(checkpoints):
+    (checkpoints / "checkpoint-10" / f".{MANIFEST_FILE}.x7").write_text("half")
+    begin_checkpoint(checkpoints / "checkpoint-10")
+    assert [p.name for p in (checkpoints / "checkpoint-10").iterdir()] == [MANIFEST_FILE]
+    assert last_whole_checkpoint(checkpoints) == str(checkpoints / "checkpoint-9")
 
 
 def test_versions_are_of_what_a_result_depends_on():

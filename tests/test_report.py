@@ -1,5 +1,7 @@
 """The report: cells, correlations, tables and figures."""
 
+import json
+import logging
 import subprocess
 import sys
 from dataclasses import replace
@@ -192,3 +194,65 @@ def test_the_report_by_its_command(tmp_path, capsys):
     transfer.main([str(tmp_path / "runs"), "--output_dir", str(tmp_path / "out")])
     assert "| POS | trans_inv | mlm | 90.0 | 40.0 |" in capsys.readouterr().out
     assert (tmp_path / "out" / "alignment_vs_transfer.png").exists()
+
+
+MADE = {"objective": "mlm", "language": "trans_inv", "train_steps": 5, "alignment_p1": 0.3}
+TASK = run("mlm", "pos", [40.0], 0.3)
+DAMAGED = {
+    "cut short": '{"task": "pos", ',
+    "a list": "[1, 2]",
+    "of another tool": '{"accuracy": 0.9, "epoch": 3.0}',
+    "not UTF-8": b"\xff\xfe{}",
+    "no scores": {**TASK, "bz_by_seed": None},
+    "no language": {**MADE, "language": None},
+    "scores as strings": {**TASK, "bz_by_seed": ["40.0"]},
+    "a score as a list": {**MADE, "alignment_p1": [0.3]},
+    "a score as a truth": {**MADE, "alignment_p1": True},
+    "NaN": {**MADE, "eval_original_perplexity": float("nan")},
+    "infinity": {**TASK, "bz_by_seed": [float("inf")]},
+    "more than a float holds": {**MADE, "alignment_p1": 10**400},
+    "steps as a string": {**MADE, "train_steps": "5"},
+    "a name of two lines": {**MADE, "objective": "a\n| b"},
+    "a name that is a list": {**MADE, "objective": ["mlm"]},
+    "arguments as a list": {**MADE, "arguments": [1]},
+    "a share as a string": {**MADE, "arguments": {"dictionary_fraction": "half"}},
+    "a checkpoint as a number": {**TASK, "arguments": {"model_name_or_path": 5}},
+    "a log without steps": {**MADE, "history": [{"mlm_loss": 1.0}]},
+    "a log of numbers": {**MADE, "history": 5},
+}
+
+
+def test_a_damaged_results_file_is_named_and_left_out(tmp_path, caplog, monkeypatch):
+    """One warning line each; the report is that of the others."""
+    write_json(tmp_path / "whole/pos/all_results.json", run("m$l_{m", "pos", [40.0], 0.3))
+    write_json(tmp_path / "whole/made/all_results.json", MADE | {"arguments": None})
+    whole = transfer.report(tmp_path / "whole", tmp_path / "out")
+    for number, damage in enumerate(DAMAGED.values()):
+        path = tmp_path / f"whole/bad{number}/all_results.json"
+        path.parent.mkdir()
+        if isinstance(damage, dict):
+            path.write_text(json.dumps(damage))
+        else:
+            path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    state = tmp_path / "whole/bad-state"
+    write_json(state / "all_results.json", MADE)
+    (state / "trainer_state.json").write_text("[")
+    monkeypatch.setattr(transfer.logger, "propagate", True)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    caplog.clear()
+    assert transfer.report(tmp_path / "whole", tmp_path / "out") == whole
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == len(DAMAGED) + 1
+    assert not [line for line in lines if "\n" in line]
+    for number in range(len(DAMAGED)):
+        assert sum(f"bad{number}/" in line for line in lines) == 1
+    assert sum("bad-state/trainer_state.json" in line for line in lines) == 1
+
+
+def test_no_run_among_the_files_is_one_line(tmp_path, capsys):
+    write_json(tmp_path / "all_results.json", {"accuracy": 0.9})
+    with pytest.raises(SystemExit) as stopped:
+        transfer.main([str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "all_results.json of a run below it" in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["all_results.json"]

@@ -1,6 +1,5 @@
 """A file of any format to rows, in bounded memory; what cannot be read is an error of one line."""
 
-import collections
 import contextlib
 import csv
 import hashlib
@@ -13,14 +12,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset, List, Value
 from datasets.exceptions import DatasetGenerationError
 
 from hf_alignmlm import minienglish
 from hf_alignmlm.data.conllu import read_conllu
-from hf_alignmlm.data.rows import TEXT_COLUMNS, TREES
+from hf_alignmlm.data.rows import TREES
 from hf_alignmlm.files import COMPRESSIONS, DAMAGED, LONGEST_LINE, open_file, read_lines
 
 Corpus: TypeAlias = Dataset | IterableDataset
@@ -37,7 +35,7 @@ FEATURES = {
 SPACES = re.compile(r"\s+", re.ASCII)
 # How many characters of a file are checked before it is read.
 SAMPLE = 1 << 20
-CSV_BLOCK, LONGEST_SENTENCE = 1 << 24, 1 << 20  # in bytes, and in words
+LONGEST_SENTENCE = 1 << 20  # in words
 
 
 @lru_cache(maxsize=4)
@@ -133,27 +131,27 @@ def _json_rows(path: str) -> Iterator[Row]:
             yield row
 
 
-def _csv(kind: str, path: str) -> pa.csv.CSVStreamingReader:
-    """A table with a header. Tabs part columns as they are; what commas part may be quoted."""
-    if kind == "csv":
-        csv.field_size_limit(LONGEST_LINE)
-        rows = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
-        try:
-            collections.deque(rows, maxlen=0)  # a quote that nothing closes would take all the rest
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {rows.line_num}: {error}; close the quotes") from None
-    quotes: Any = {"delimiter": "\t", "quote_char": False}
-    texts = dict.fromkeys((*TEXT_COLUMNS, "premise", "hypothesis"), pa.string())
-    reader = pa.csv.open_csv(
-        open_file(path, "rb"),
-        pa.csv.ReadOptions(block_size=CSV_BLOCK),
-        pa.csv.ParseOptions(**quotes if kind == "tsv" else {"newlines_in_values": True}),
-        pa.csv.ConvertOptions(column_types=texts),
-    )
-    names = reader.schema.names
-    if len(set(names)) < len(names):
-        raise ValueError(f"{path} has two columns of one name among {', '.join(names)}")
-    return reader
+def _table_rows(path: str, kind: str) -> Iterator[Row]:
+    """The rows below a header. What commas part may be quoted; what tabs part is as it stands."""
+    csv.field_size_limit(LONGEST_LINE)
+    options: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
+    table = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True, **options)
+    rows = filter(None, table)
+    try:
+        names = next(rows)
+        if len(set(names)) < len(names):
+            raise ValueError(f"{path} has two columns of one name among {', '.join(names)}")
+        for values in rows:
+            if len(values) != len(names):
+                reason = f"{len(values)} columns, but {len(names)} names in the first line"
+                raise ValueError(f"{path}, line {table.line_num}: {reason}")
+            row: Row = dict(zip(names, values, strict=True))
+            # Values are texts, but a label may be the number of a class.
+            if re.fullmatch(r"-?\d+", row.get("label", "")):
+                row["label"] = int(row["label"])
+            yield row
+    except csv.Error as error:  # a quote that nothing closes would take all that follows
+        raise ValueError(f"{path}, line {table.line_num}: {error}; close the quotes") from None
 
 
 def _merged(schema: pa.Schema, rows: list[Row], path: str, first: int) -> pa.Schema:
@@ -173,13 +171,11 @@ def _merged(schema: pa.Schema, rows: list[Row], path: str, first: int) -> pa.Sch
     return _merged(schema, rows[half:], path, first + half)
 
 
-def _features(kind: str, path: str) -> Features:
-    if kind in FEATURES:
-        return FEATURES[kind]
+def _features(kind: str, path: str) -> Features | None:
     if kind == "parquet":
         return Features.from_arrow_schema(pq.read_schema(open_file(path, "rb")))
     if kind != "json":
-        return Features.from_arrow_schema(_csv(kind, path).schema)
+        return FEATURES.get(kind)
     schema, rows, number = pa.schema([]), _json_rows(path), 1
     while block := list(islice(rows, 1000)):
         schema = _merged(schema, block, path, number)
@@ -191,16 +187,19 @@ def _rows(kind: str, path: str, key: Any, **arguments: Any) -> Iterator[Row]:
     """The rows of a file, or of the embedded corpus; `key` is for the cache alone."""
     if kind == "text":
         yield from ({"text": line} for line in read_lines(path))
-    elif kind in ("json", "columns"):
-        yield from _json_rows(path) if kind == "json" else column_rows(path)
-    elif kind in ("conllu", "embedded"):
+    elif kind == "json":
+        yield from _json_rows(path)
+    elif kind == "columns":
+        yield from column_rows(path)
+    elif kind in ("csv", "tsv"):
+        yield from _table_rows(path, kind)
+    elif kind == "parquet":
+        for batch in pq.ParquetFile(open_file(path, "rb")).iter_batches(1000):
+            yield from batch.to_pylist()
+    else:
         conllu = kind == "conllu"
         for s in read_conllu(path, trees=False) if conllu else minienglish.sentences(**arguments):
             yield {name: list(getattr(s, name)) for name in TREES}
-    else:
-        parquet = pq.ParquetFile(open_file(path, "rb")) if kind == "parquet" else None
-        for batch in parquet.iter_batches(1000) if parquet else _csv(kind, path):
-            yield from batch.to_pylist()
 
 
 def corpus_of(kind: str, path: str, key: Any, streaming: bool, **arguments: Any) -> Corpus:
@@ -217,7 +216,10 @@ def errors_that_name(source: str, kind: str = "rows") -> Iterator[None]:
     """Make what a library says of a damaged source an error of one line."""
     try:
         yield
-    except (DatasetGenerationError, pa.ArrowException, *DAMAGED) as error:
+    except (DatasetGenerationError, pa.ArrowException, UnicodeError, OSError, *DAMAGED) as error:
+        # Arrow has plain OSErrors for a damaged file; those of the system have a number.
+        if isinstance(error, FileNotFoundError) or getattr(error, "errno", None):
+            raise
         reason = str(error.__cause__ or error).partition("\n")[0]
         if source not in reason:
             reason = f"{source} cannot be read as {kind}: {reason}"

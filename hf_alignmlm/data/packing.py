@@ -42,11 +42,7 @@ def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
 
 @dataclass
 class _Packer:
-    """Makes sequences of a batch of sentences; the digest keeps old rows in a cache from new code.
-
-    Each language's sentences run on end to end, or are isolated. `pair_rate` is the share of the
-    sentences that also go into pairs.
-    """
+    """Makes sequences of a batch of sentences. The digest keeps a cache from old code's rows."""
 
     languages: Sequence[str]
     length: int
@@ -73,7 +69,6 @@ class _Packer:
         return pa.table({"input_ids": ids, "language": kinds}, schema=PACKED.arrow_schema)
 
     def of_stream(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The same of rows without types, as a stream has them."""
         return self(pa.table(batch, schema=TOKENIZED.arrow_schema)).to_pydict()
 
     def run_on(self, sentences: list[np.ndarray]) -> list[np.ndarray]:
@@ -85,10 +80,7 @@ class _Packer:
         return [np.concatenate([cls, flat[start : start + room]]) for start in starts]
 
     def isolated(self, sentences: list[np.ndarray]) -> list[np.ndarray]:
-        """Whole sentences, each between [CLS] and [SEP], dealt to sequences by best fit.
-
-        Only a sentence that is longer than a sequence is cut.
-        """
+        """Sentences between [CLS] and [SEP], dealt by best fit; only one too long is cut."""
         room = self.length - 2
         parts = [s[start : start + room] for s in sentences for start in range(0, len(s), room)]
         sequences: list[list[Any]] = []

@@ -1,7 +1,6 @@
 """Any source of original text (files, the Hub, the embedded corpus) to rows of text or words."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import datasets
@@ -54,12 +53,18 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
             f"{' or '.join(TEXT_COLUMNS)}, or that of lists of words {' or '.join(WORD_COLUMNS)}"
         )
     words = known[0] in WORD_COLUMNS
-    used = {"words" if words else "text": known[0]} | (tree_columns(names) if words else {})
+    used = {"words" if words else "text": known[0]}
+    used |= tree_columns(names) if words else {}
     types = Features({name: TREES.get(name, Value("string")) for name in used})
     check = rows.as_words if words else rows.as_text
+
+    def checked_row(row: dict[str, Any], index: int) -> dict[str, Any]:
+        check(row.get(known[0]), f"{source}, row {index + 1}")
+        return {target: row.get(name) for target, name in used.items()}
+
     if isinstance(corpus, IterableDataset):
-        check_row = partial(_checked_row, used=used, check=check, source=source)
-        return corpus.map(check_row, with_indices=True, remove_columns=names, features=types)
+        stream = corpus.map(checked_row, with_indices=True, remove_columns=names, features=types)
+        return stream.select_columns(list(types))
     column = corpus.data.column(known[0])
     # Mostly its type tells that a column has nothing else.
     texts_only = column.type in (pa.string(), pa.large_string())
@@ -72,14 +77,6 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
     corpus = corpus.rename_columns({name: target for target, name in used.items()})
     with errors_that_name(source):
         return corpus if corpus.features == types else corpus.cast(types)
-
-
-def _checked_row(
-    row: dict[str, Any], index: int, used: dict[str, str], check: Any, source: str
-) -> dict[str, Any]:
-    (_, name), *_ = used.items()
-    check(row.get(name), f"{source}, row {index + 1}")
-    return {target: row.get(name) for target, name in used.items()}
 
 
 def read_corpus(files: Sequence[str], *, streaming: bool = False) -> Corpus:

@@ -30,11 +30,10 @@ from datasets import Features
 from tqdm import tqdm
 
 from hf_alignmlm.arguments import one_line_errors
-from hf_alignmlm.data import sources
 from hf_alignmlm.data.conllu import TREE_ALIASES
+from hf_alignmlm.data.formats import check_file, errors_that_name, file_format, read_file
 from hf_alignmlm.data.parsers import digest_files, load_parser
-from hf_alignmlm.data.rows import as_text, as_words
-from hf_alignmlm.data.sources import TREE_COLUMNS, TREES
+from hf_alignmlm.data.rows import TEXT_COLUMNS, TREE_COLUMNS, TREES, WORD_COLUMNS, as_text, as_words
 from hf_alignmlm.files import exclusive
 from hf_alignmlm.languages.word_order import Sentence, is_projective
 
@@ -51,19 +50,19 @@ def _columns(path: str, features: Features) -> dict[str, dict[str, str]]:
     Each has the names of its words and tree in the output: "premise" has {"words": "premise",
     "upos": "premise_upos", …}.
     """
-    names = [n for n in (*sources.WORD_COLUMNS, *sources.TEXT_COLUMNS) if n in features][:1]
+    names = [n for n in (*WORD_COLUMNS, *TEXT_COLUMNS) if n in features][:1]
     columns = {}
     for name in PAIR if set(PAIR) <= set(features) else names:
         prefix = f"{name}_" if name in PAIR else ""
-        columns[name] = {"words": "words" if name in sources.TEXT_COLUMNS else name}
+        columns[name] = {"words": "words" if name in TEXT_COLUMNS else name}
         columns[name] |= {column: prefix + column for column in TREE_COLUMNS}
         if trees := {f"{prefix}heads", prefix + TREE_ALIASES["heads"]} & set(features):
             raise ValueError(f"{path} has trees already, in its column {trees.pop()}")
     if not columns:
         raise ValueError(
             f"{path} has the columns {', '.join(features)}: name the text's column "
-            f"{' or '.join(sources.TEXT_COLUMNS)}, that of lists of words "
-            f"{' or '.join(sources.WORD_COLUMNS)}, or those of pairs {' and '.join(PAIR)}"
+            f"{' or '.join(TEXT_COLUMNS)}, that of lists of words "
+            f"{' or '.join(WORD_COLUMNS)}, or those of pairs {' and '.join(PAIR)}"
         )
     return columns
 
@@ -83,11 +82,11 @@ class _Task:
 
     def __init__(self, path: str, parser: str) -> None:
         self.arguments = path, parser
-        sources.check_file(path)
+        check_file(path)
         # The digest first, so that rows of a file that changes meanwhile do not get its new digest.
         self.made_from = {"input": digest_files([Path(path)]), "program": FORMAT_VERSION}
-        rows = sources.read_file(path)
-        is_conllu = sources.file_format(path) == "conllu"
+        rows = read_file(path)
+        is_conllu = file_format(path) == "conllu"
         if is_conllu and {None}.issuperset(chain.from_iterable(rows["heads"])):
             rows = rows.remove_columns(["heads", "deprels"])  # blank, for it has no trees
         self.rows = rows.with_format("arrow")
@@ -264,7 +263,8 @@ def parse_file(
             if output.exists():
                 shutil.rmtree(parts, ignore_errors=True)
                 return _about(output)["counts"]
-        task.check()
+        with errors_that_name(str(path)):
+            task.check()
         parts.mkdir(exist_ok=True)
         starts = range(0, len(task.rows), ROWS_PER_PART)
         files = [parts / f"{start:012}.parquet" for start in starts]
@@ -276,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse a file; errors are one line on stderr and exit code 2."""
     cli = argparse.ArgumentParser(prog="alignmlm parse", description=__doc__, allow_abbrev=False)
     add = cli.add_argument
-    add("path", help="text, JSON lines, parquet or CoNLL-U, gzip or not")
+    add("path", help="a file of any format that the training scripts read")
     add("--parser", required=True, help="folder of a spaCy pipeline, or stanza:en")
     add("--output", required=True, help="the parquet file to write")
     add("--preprocessing_num_workers", dest="num_proc", type=int, default=1, help="processes")

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
+from datasets.exceptions import DatasetGenerationError
 
-from hf_alignmlm.arguments import one_line_errors, option, parse, versions
+from hf_alignmlm.arguments import one_line_errors, option, option_names, parse, versions
 from hf_alignmlm.data.sources import check_file
-from hf_alignmlm.files import write_json, write_text
+from hf_alignmlm.files import exclusive, write_json, write_text
 from hf_alignmlm.hub.builders import ParallelCorpus, ParallelTask, SourceConfig
 from hf_alignmlm.hub.cards import BUILD_FILE, CARD_FILE, dataset_card, read_builds, without_folders
-from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, NATURAL, SyntheticLanguage
 from hf_alignmlm.tasks import TASKS
 from hf_alignmlm.tasks.base import SPLITS
 
 # A build's own place until it is whole, in the folder of the dataset.
-SCRATCH = ".partial"
+SCRATCH = ".alignmlm-corpus"
 
 
 @dataclass
@@ -64,31 +65,50 @@ def build(arguments: BuildArguments) -> list[Path]:
         raise NotADirectoryError(f"{folder} is a file: name a folder as --output_dir")
     first = next(iter(builders.values()))
     record = {"kind": first.kind, **without_folders(first.config.record())}
-    _settle(folder)
-    done = _check_folder(folder, builders, record, overwrite=arguments.overwrite_output_dir)
-    for name, builder in builders.items():
-        if name in done:
-            print(f"{folder / name} holds this build already", flush=True)
-        else:
-            _build_one(builder, folder, record, arguments)
-        write_text(folder / CARD_FILE, str(dataset_card(read_builds(folder), folder.name)))
+    record["license"] = arguments.license
+    with exclusive(folder):
+        _settle(folder)
+        done = _check_folder(folder, builders, record, overwrite=arguments.overwrite_output_dir)
+        for name, builder in builders.items():
+            if name in done:
+                print(f"{folder / name} holds this build already", flush=True)
+            else:
+                _build_one(builder, folder, record, arguments.preprocessing_num_workers)
+            card = str(dataset_card(read_builds(folder), folder.name))
+            write_text(folder / SCRATCH / CARD_FILE, card)
+            (folder / SCRATCH / CARD_FILE).replace(folder / CARD_FILE)
+            _settle(folder)
     return [folder / name for name in builders]
 
 
 def _builders(arguments: BuildArguments) -> dict[str, ParallelCorpus]:
     """A builder for each language; ValueError or OSError for what cannot be built."""
-    task = arguments.task_name
-    if not arguments.output_dir:
-        raise ValueError("name a folder with --output_dir")
-    if task is not None and task not in TASKS:
-        raise ValueError(f"unknown task_name {task!r}: known are {', '.join(TASKS)}")
-    for path in [*arguments.train_file, *arguments.validation_file, *arguments.test_file]:
+    task, model = arguments.task_name, arguments.model_name_or_path
+    dataset, config = arguments.dataset_name, arguments.dataset_config_name
+    files = [*arguments.train_file, *arguments.validation_file, *arguments.test_file]
+    names = [SyntheticLanguage(name).name for name in arguments.language]
+    counts = (arguments.max_samples, arguments.preprocessing_num_workers)
+    for wrong, message in (
+        (not arguments.output_dir, "name a folder with --output_dir"),
+        ("" in asdict(arguments).values(), "an option is empty: leave it out"),
+        (task and task not in TASKS, f"unknown task_name {task!r}: known are {', '.join(TASKS)}"),
+        (arguments.test_file and not task, "a corpus has no test set: leave out --test_file"),
+        (files and not arguments.train_file, "files of other splits need a --train_file"),
+        (files and dataset, "give files or --dataset_name, not both"),
+        (config and not dataset, "--dataset_config_name needs a --dataset_name"),
+        (len({*names}) < len(names), f"--language names one twice: {', '.join(names)}"),
+        (NATURAL in names, f"{NATURAL} is no derived language: name another"),
+        (any(n is not None and n < 1 for n in counts), "counts of rows and processes start at 1"),
+        (not arguments.license.isprintable(), "--license is not one line of text"),
+        (model and not Path(model, LANGUAGE_FILE).is_file(), f"{model} has no {LANGUAGE_FILE}"),
+    ):
+        if wrong:
+            raise ValueError(message)
+    for path in files:
         check_file(path)
-    given = asdict(arguments) | {"source_name": arguments.dataset_name}
-    given |= {"source_config_name": arguments.dataset_config_name}
+    given = asdict(arguments) | {"source_name": dataset, "source_config_name": config}
     source = {f.name: given[f.name] for f in fields(SourceConfig) if f.name in given}
     make = ParallelCorpus if task is None else partial(ParallelTask, task)
-    names = dict.fromkeys(SyntheticLanguage(name).name for name in arguments.language)
     return {name: make(config_name=name, **source) for name in names}
 
 
@@ -119,7 +139,7 @@ def _check_folder(
 
 
 def _build_one(
-    builder: ParallelCorpus, folder: Path, record: dict[str, Any], arguments: BuildArguments
+    builder: ParallelCorpus, folder: Path, record: dict[str, Any], processes: int | None
 ) -> None:
     """Write one language beside its place, then move it there whole."""
     name, old = builder.config.name, folder / SCRATCH / "old"
@@ -127,23 +147,25 @@ def _build_one(
     try:
         # A place that no process of a dead build can write to.
         new = Path(tempfile.mkdtemp(dir=folder / SCRATCH)) / name
-        processes = arguments.preprocessing_num_workers
         builder.download_and_prepare(
             str(new), file_format="parquet", num_proc=processes, max_shard_size="200MB"
         )
         counts = {s: info.num_examples for s, info in (builder.info.splits or {}).items()}
+        if empty := [split for split, count in counts.items() if not count]:
+            raise ValueError(f"the {empty[0]} set has no row that can be derived")
         first = parquet.ParquetFile(next(new.glob(f"{builder.kind}-train*.parquet")))
         about = {
             "language": asdict(builder.config.language()),
             "splits": counts,
             "example": next(first.iter_batches(batch_size=1)).to_pylist()[0],
-            "license": arguments.license,
             "versions": versions(),
         }
         write_json(new / BUILD_FILE, record | about)
         if (folder / name).exists():
             (folder / name).rename(old / name)
         new.rename(folder / name)
+    except (DatasetGenerationError, RuntimeError) as error:
+        raise ValueError(f"{folder / name} cannot be built: {error.__cause__ or error}") from None
     finally:
         _settle(folder)
     rows = (f"{split} {count:,} rows" for split, count in counts.items())
@@ -170,5 +192,8 @@ def _settle(folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """`alignmlm corpus`."""
     with one_line_errors():
+        given = option_names(argv)
+        if twice := [name for name in given if given.count(name) > 1]:
+            raise ValueError(f"--{twice[0]} is given twice: name all of its values behind one")
         (arguments,), _ = parse([BuildArguments], argv)
         build(arguments)

@@ -1,8 +1,9 @@
 """Builders: a corpus or a task beside its twin, as parquet that `load_dataset` takes anywhere."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 from datasets import Features, Value
+from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
 from hf_alignmlm.data.encoding import WordEncoder
@@ -30,6 +32,19 @@ def _numbered(rows: Any, starts: Sequence[int], count: int) -> Numbered:
     for start in starts:
         part = rows[start : start + count]
         yield from enumerate(part.to_pylist() if isinstance(part, pa.Table) else part, start)
+
+
+@lru_cache
+def _digest(path: Path, *size_and_time: int) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+@lru_cache
+def _revision(name: str | None, config: str | None) -> str | None:
+    """The commit that a dataset of the Hub stands at."""
+    on_hub = name and not Path(name).is_dir()
+    return datasets.load_dataset_builder(name, config).hash if on_hub else None
 
 
 @dataclass
@@ -56,11 +71,11 @@ class SourceConfig(datasets.BuilderConfig):
         files = [Path(f) for f in (*self.train_file, *self.validation_file, *self.test_file)]
         for folder, pattern in ((self.model_name_or_path, "*.json"), (self.source_name, "**/*")):
             files += sorted(p for p in Path(folder).glob(pattern) if p.is_file()) if folder else []
-        stats = [(path.name, path.stat()) for path in files]
         return {
             "options": {field.name: getattr(self, field.name) for field in own},
             "code": code_digest(),
-            "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
+            "files": [[p.name, _digest(p, p.stat().st_size, p.stat().st_mtime_ns)] for p in files],
+            "revision": _revision(self.source_name, self.source_config_name),
         }
 
     def create_config_id(self, config_kwargs: dict[str, Any], *args: Any, **more: Any) -> str:
@@ -139,8 +154,12 @@ class ParallelCorpus(datasets.ArrowBasedBuilder):
         self, split: str, rows: Any, starts: list[int]
     ) -> Iterator[tuple[int, pa.Table]]:
         derived = self.derive(split, _numbered(rows, starts, ROWS))
-        while part := list(islice(derived, ROWS)):
-            yield starts[0], pa.Table.from_pylist(part, schema=self.info.features.arrow_schema)
+        try:
+            while part := list(islice(derived, ROWS)):
+                yield starts[0], pa.Table.from_pylist(part, schema=self.info.features.arrow_schema)
+        except (ValueError, OSError) as error:
+            # Of any other class, `datasets` and its processes lose the message.
+            raise DatasetGenerationError(str(error)) from None
 
 
 class ParallelTask(ParallelCorpus):

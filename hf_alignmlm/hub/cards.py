@@ -1,11 +1,11 @@
 """Cards: a run or a built dataset tells of itself what a reader needs, from its own files."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 
 from hf_alignmlm import __version__, minienglish
 from hf_alignmlm.arguments import one_line_errors
-from hf_alignmlm.files import read_json, write_text
+from hf_alignmlm.files import write_text
 from hf_alignmlm.languages.synthetic import NATURAL, SyntheticLanguage
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
 from hf_alignmlm.objectives import OBJECTIVES
-from hf_alignmlm.report import read_results, task_title
+from hf_alignmlm.report import is_number, read_record, read_result, read_results, task_title
 from hf_alignmlm.runs import RESULTS_FILE
 from hf_alignmlm.tasks import TASKS
 
@@ -30,21 +30,34 @@ CORPUS_CATEGORIES = ["fill-mask", "translation"]
 SCORES = {"source": "original language", "bz": "zero-shot", "bs": "supervised"}
 
 
+def printable(text: Any) -> str:
+    """Text of others with a space for what is no character of a line, as a name of a file may be
+    of any bytes."""
+    return re.sub(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", str(text))
+
+
+def line(text: Any) -> str:
+    """Text of others on one line; a dash where nothing is left."""
+    return " ".join(printable(text).split()) or "–"
+
+
 def plain(text: Any) -> str:
     """Text of others, as Markdown that shows it as it is: no link, table or block comes of it."""
-    return re.sub(r"[\\`*\[\]<>|]", r"\\\g<0>", " ".join(str(text).split()))
+    # Within a word an underscore is itself, and so is a `#` that ends no heading.
+    special = r"[\\`*\[\]<>|&~]|(?<![^\W_])_|_(?![^\W_])|#$"
+    return re.sub(special, r"\\\g<0>", line(text))
 
 
 def code(text: Any) -> str:
     """A name as a code span, whose fence is longer than any run of backticks in the name."""
-    name = " ".join(str(text).split())
+    name = line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", name)), default=0))
     return f"`{name}`" if len(fence) == 1 else f"{fence} {name} {fence}"
 
 
 def number(value: Any, digits: int = 1) -> str:
     """A measure as it is printed; a dash where it was not measured."""
-    return f"{value:,.{digits}f}" if isinstance(value, int | float) else "–"
+    return f"{value:,.{digits}f}" if is_number(value) else "–"
 
 
 def without_folders(value: Any) -> Any:
@@ -85,9 +98,18 @@ TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
 )
 TEMPLATES.filters |= {"plain": plain, "code": code, "number": number, "task_title": task_title}
-TEMPLATES.filters |= {"quoted": partial(json.dumps, ensure_ascii=False)}
+TEMPLATES.filters |= {"quoted": lambda t: json.dumps(t, ensure_ascii=not t.isprintable())}
 TEMPLATES.globals |= {"version": __version__, "OBJECTIVES": OBJECTIVES, "TASKS": TASKS}
 TEMPLATES.globals |= {"corpus_name": corpus_name, "citations": citations}
+
+
+@contextlib.contextmanager
+def _damaged(where: str) -> Iterator[None]:
+    """What no card can be made of, as one line that names where it stands."""
+    try:
+        yield
+    except (jinja2.TemplateError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{where} is damaged: {error}") from None
 
 
 def _eval_results(tasks: Sequence[Mapping[str, Any]]) -> list[EvalResult]:
@@ -95,7 +117,7 @@ def _eval_results(tasks: Sequence[Mapping[str, Any]]) -> list[EvalResult]:
         EvalResult(
             task_type=getattr(TASKS.get(task["task"]), "category", task["task"]),
             task_name=task_title(task["task"]),
-            dataset_type=corpus_name(task["arguments"], str),
+            dataset_type=corpus_name(task["arguments"], line),
             dataset_name=f"{task_title(task['task'])}, {task['language']}",
             metric_type=f"{task['metric']}_{name}",
             metric_name=f"{task['metric']}, {label}",
@@ -115,78 +137,83 @@ def model_card(
     Raises `ValueError` or `FileNotFoundError` for a folder that holds no finished run.
     """
     run = Path(run)
-    results, config = read_json(run / RESULTS_FILE), read_json(run / "config.json")
+    results, config = read_result(run / RESULTS_FILE), read_record(run / "config.json")
     task, objective = results.get("task"), results.get("objective") or "objective unknown"
-    if not task and "train_steps" not in results:
-        raise ValueError(f"{run / RESULTS_FILE} is of no run of ours")
-    tasks = [results] if task else _task_runs(run, transfer) if transfer else []
-    data = ModelCardData(
-        language="en",
-        license="apache-2.0",
-        library_name="transformers",
-        pipeline_tag=getattr(TASKS.get(task), "category", None) if task else "fill-mask",
-        tags=TAGS if task else [*TAGS[:2], objective, *TAGS[2:]],
-        model_name=repo_id or run.name,
-        eval_results=_eval_results(tasks) or None,
-    )
     language, sentence = SyntheticLanguage.from_pretrained(run), minienglish.sentence(5)
     derived = language.derive(sentence.words, tree=sentence, index=5)
     example = {"original": sentence.words, "derived": derived}
-    weighted = config.get("alignment_loss_weight")
-    card = TEMPLATES.get_template("task.md" if task else "model.md").render(
-        metadata=data.to_yaml(),
-        name=data.model_name,
-        released=repo_id is not None,
-        results=results,
-        arguments=results.get("arguments", {}),
-        config=config,
-        objective=objective,
-        loss=(config.get("alignment_loss_type") or "cosine") if weighted else "",
-        tasks=tasks,
-        language=language,
-        example={} if language.name == NATURAL else example,
-    )
-    return ModelCard(card)
+    tasks, weighted = [results] if task else [], config.get("alignment_loss_weight")
+    if transfer:
+        tasks = _task_runs(run, transfer)
+    with _damaged(f"{run / RESULTS_FILE} or the config.json beside it"):
+        data = ModelCardData(
+            language="en",
+            license="apache-2.0",
+            library_name="transformers",
+            pipeline_tag=getattr(TASKS.get(task), "category", None) if task else "fill-mask",
+            tags=TAGS if task else [*TAGS[:2], objective, *TAGS[2:]],
+            model_name=printable(repo_id or run.name),
+            eval_results=_eval_results(tasks) or None,
+        )
+        card = TEMPLATES.get_template("task.md" if task else "model.md").render(
+            metadata=data.to_yaml(),
+            name=repo_id or run.name,
+            released=repo_id is not None,
+            results=results,
+            arguments=results["arguments"],
+            config=config,
+            objective=objective,
+            loss=(config.get("alignment_loss_type") or "cosine") if weighted else "",
+            tasks=tasks,
+            language=language,
+            example={} if language.name == NATURAL else example,
+        )
+        return ModelCard(card)
 
 
 def _task_runs(run: Path, transfer: str | Path) -> list[dict[str, Any]]:
     """The results of the task runs below a folder that started from this run's checkpoint."""
     tasks = [result for result in read_results(transfer) if "task" in result]
-    starts = [Path(task["arguments"]["model_name_or_path"]).resolve() for task in tasks]
-    return [task for task, start in zip(tasks, starts, strict=True) if start == run.resolve()]
+    starts = [Path(task["arguments"].get("model_name_or_path") or "").resolve() for task in tasks]
+    found = [task for task, start in zip(tasks, starts, strict=True) if start == run.resolve()]
+    if not found:
+        raise ValueError(f"{transfer} holds no task run that started from {run}: leave it out")
+    return found
 
 
 def read_builds(folder: str | Path) -> dict[str, Any]:
     """What lies built in a folder, by configuration."""
-    return {p.parent.name: read_json(p) for p in sorted(Path(folder).glob(f"[!.]*/{BUILD_FILE}"))}
+    paths = sorted(Path(folder).glob(f"[!.]*/{BUILD_FILE}"))
+    return {path.parent.name: read_record(path) for path in paths}
 
 
 def dataset_card(builds: dict[str, Any], name: str, *, released: bool = False) -> DatasetCard:
     """The card of a built dataset, whose `configs` let `load_dataset` find its files."""
-    first = next(iter(builds.values()))
-    kind, task = first["kind"], TASKS.get(first["kind"])
-    configs = []
-    for config, build in builds.items():
-        paths = {split: f"{config}/{kind}-{split}*.parquet" for split in build["splits"]}
-        files = [{"split": split, "path": path} for split, path in paths.items()]
-        configs.append({"config_name": config, "data_files": files})
-    data = DatasetCardData(
-        language="en",
-        license=first["license"],
-        task_categories=[task.category] if task else CORPUS_CATEGORIES,
-        tags=[*TAGS[:2], "synthetic", *TAGS[2:]],
-        pretty_name=name,
-        configs=configs,
-    )
-    card = TEMPLATES.get_template("dataset.md").render(
-        metadata=data.to_yaml(),
-        name=name,
-        released=released,
-        builds=builds,
-        first=first,
-        languages=[(SyntheticLanguage(**b["language"]), b["example"]) for b in builds.values()],
-    )
-    return DatasetCard(card)
+    with _damaged(f"a {BUILD_FILE} of {name}"):
+        first = next(iter(builds.values()))
+        kind, task = first["kind"], TASKS.get(first["kind"])
+        configs = []
+        for config, build in builds.items():
+            paths = {split: f"{config}/{kind}-{split}*.parquet" for split in build["splits"]}
+            files = [{"split": split, "path": path} for split, path in paths.items()]
+            configs.append({"config_name": config, "data_files": files})
+        data = DatasetCardData(
+            language="en",
+            license=printable(first["license"]),
+            task_categories=[task.category] if task else CORPUS_CATEGORIES,
+            tags=[*TAGS[:2], "synthetic", *TAGS[2:]],
+            pretty_name=printable(name),
+            configs=configs,
+        )
+        card = TEMPLATES.get_template("dataset.md").render(
+            metadata=data.to_yaml(),
+            name=name,
+            released=released,
+            builds=builds,
+            first=first,
+            languages=[(SyntheticLanguage(**b["language"]), b["example"]) for b in builds.values()],
+        )
+        return DatasetCard(card)
 
 
 def card_of(
@@ -195,6 +222,8 @@ def card_of(
     """The card of what lies in a folder: a built dataset or a finished run; else `ValueError`."""
     folder = Path(folder)
     if builds := read_builds(folder):
+        if transfer:
+            raise ValueError(f"{folder} is a dataset: --transfer is for the card of a pre-training")
         return dataset_card(builds, repo_id or folder.name, released=repo_id is not None)
     if not (folder / RESULTS_FILE).exists():
         raise ValueError(

@@ -5,15 +5,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
-
-# Of httpx or httpx2, as the installed huggingface_hub has it; a dropped connection is no OSError.
-from huggingface_hub.errors import HTTPError
+from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub.utils import get_session, validate_repo_id
 from transformers import TrainingArguments
 
 from hf_alignmlm.arguments import one_line_errors
-from hf_alignmlm.files import read_json
 from hf_alignmlm.hub.cards import BUILD_FILE, CARD_FILE, card_of, read_builds, without_folders
+from hf_alignmlm.report import read_record
 from hf_alignmlm.runs import RESULTS_FILE
 
 # What a reader of a run needs; no optimizer, no pickle, no checkpoints on the way.
@@ -22,6 +20,8 @@ RELEASED = (
     *("dictionary.json", "language.json", RESULTS_FILE),
 )
 
+TIMEOUT = 100  # seconds without an answer
+
 
 def _contents(folder: Path) -> tuple[str, dict[str, bytes | Path]]:
     """The type of repository that a folder makes, and its files there by name, without the card."""
@@ -29,9 +29,15 @@ def _contents(folder: Path) -> tuple[str, dict[str, bytes | Path]]:
         files = [path for name in builds for path in sorted((folder / name).iterdir())]
         published = [f for f in files if f.suffix == ".parquet" or f.name == BUILD_FILE]
         return "dataset", {f.relative_to(folder).as_posix(): f for f in published}
-    results = read_json(folder / RESULTS_FILE)
+    results = read_record(folder / RESULTS_FILE)
     results["arguments"] = without_folders(results.get("arguments", {}))
-    files = [folder / name for name in RELEASED]
+    shards = [
+        *folder.glob("model-*-of-*.safetensors"),
+        *folder.glob("model.safetensors.index.json"),
+    ]
+    if not shards and not (folder / "model.safetensors").exists():
+        raise ValueError(f"{folder} holds no weights (model.safetensors): name a finished run")
+    files = [*(folder / name for name in RELEASED), *sorted(shards)]
     rendered = {RESULTS_FILE: json.dumps(results, indent=2).encode()}
     return "model", {f.name: f for f in files if f.exists()} | rendered
 
@@ -50,6 +56,7 @@ def push(
     Folders of this machine stay untold. `dry_run` lists the files with their sizes. A push can be
     repeated: what the Hub has is not sent again. `ValueError` in one line for one that failed.
     """
+    validate_repo_id(repo_id)
     folder, api = Path(folder), HfApi(token=token)
     # The card first: it says what is wrong with a folder that holds neither.
     card = card_of(folder, repo_id=repo_id, transfer=transfer)
@@ -64,12 +71,17 @@ def push(
     # Not `upload_folder`: the card and the results are texts that differ from the folder's files.
     files = [CommitOperationAdd(name, content) for name, content in contents.items()]
     message = "Upload with hf_alignmlm"
+    # The client's own waits have no end.
+    get_session().timeout = TIMEOUT
     try:
         url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
         commit = api.create_commit(url.repo_id, files, repo_type=repo_type, commit_message=message)
-    except (HTTPError, OSError, RuntimeError) as error:
+    except Exception as error:  # of the client, of xet, or of what a proxy answers
+        cause = str(error)
+        for secret in f"{token or ''} {get_token() or ''}".split():
+            cause = cause.replace(secret, "(token)")
         raise ValueError(
-            f"the push to {repo_id} failed and left {folder} as it was; repeat it: {error}"
+            f"the push to {repo_id} failed and left {folder} as it was; repeat it: {cause}"
         ) from None
     print(f"Pushed to {commit.repo_url}")
 

@@ -1,18 +1,16 @@
 """Orders of words: what `inv`, `perm` and `syn-*` do to a sentence.
 
-An order is a function, registered by the name that stands for it in a language's name:
+An order is a function, registered under the name that stands for it in a language's name:
 
     @order("rot", "the first word of a sentence last")
     def rotation(order, words, tree, seed, index):
         return order[1:] + order[:1]
-
-`SyntheticLanguage.from_name("trans_rot")` then knows it.
 """
 
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from hf_alignmlm.languages.word_order import KNOWN, Sentence, Tree, WordOrderModel, plan_tree
 
@@ -26,14 +24,8 @@ Words: TypeAlias = Sequence[str]
 Reorder: TypeAlias = Callable[[Indices, Words, Tree | None, str, int], Indices]
 
 
-class Order(NamedTuple):
-    """A registered order of words: what a language with it is, and its function."""
-
-    description: str
-    reorder: Reorder
-
-
-ORDERS: dict[str, Order] = {}
+ORDERS: dict[str, Reorder] = {}
+DESCRIPTIONS: dict[str, str] = {}
 
 
 def order(name: str, description: str) -> Callable[[Reorder], Reorder]:
@@ -46,7 +38,7 @@ def order(name: str, description: str) -> Callable[[Reorder], Reorder]:
         )
 
     def register(reorder: Reorder) -> Reorder:
-        ORDERS[name] = Order(description, reorder)
+        ORDERS[name], DESCRIPTIONS[name] = reorder, description
         return reorder
 
     return register

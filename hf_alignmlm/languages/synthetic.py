@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hf_alignmlm.files import write_json
-from hf_alignmlm.languages.orders import ORDERS
+from hf_alignmlm.languages.orders import DESCRIPTIONS, ORDERS
 from hf_alignmlm.languages.spelling import PRE_TOKENIZER, spelling
 from hf_alignmlm.languages.word_order import Tree
 
@@ -85,7 +85,7 @@ class SyntheticLanguage:
             return f"`{self.name}` is a natural language with a text of its own."
         spelled = "all words" if self.mapped_share == 1 else f"{self.mapped_share:.0%} of words"
         parts = [f"{spelled} in a script of their own"] if self.mapped_share else []
-        parts += [ORDERS[part].description for part in self.orders]
+        parts += [DESCRIPTIONS[part] for part in self.orders]
         return f"`{self.name}` is English with {'; '.join(parts)} (seed {self.seed})."
 
     def order(
@@ -102,7 +102,7 @@ class SyntheticLanguage:
         result = list(range(len(words)))
         try:
             for place, part in enumerate(self.orders):
-                result = ORDERS[part].reorder(result, words, tree, f"{self.seed}/{place}", index)
+                result = ORDERS[part](result, words, tree, f"{self.seed}/{place}", index)
             if not len(words) == len(result) == len(set(result)):
                 raise ValueError(f"{self.name} gives no order of {len(words)} words: {result[:9]}")
         except ValueError as error:

@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 
 from hf_alignmlm.data.conllu import read_conllu, tree_columns
-from hf_alignmlm.data.sources import read_corpus, row_tree
+from hf_alignmlm.data.sources import read_corpus, read_file, row_tree
 from hf_alignmlm.data.trees import parse_file
 
 ROWS = (
@@ -72,6 +72,15 @@ def test_a_wrong_sentence_is_named(tmp_path, name, trees):
 def test_what_is_no_treebank_is_an_error(tmp_path, text, reason):
     with pytest.raises(ValueError, match=reason):
         sentences(tmp_path, text)
+
+
+@pytest.mark.parametrize("lines", ["New York\tPROPN\n", "1\tCD\n", "EU NNP B-NP B-ORG\n"])
+def test_conll_is_columns_or_conllu_by_what_it_holds(tmp_path, lines):
+    path = tmp_path / "a.conll"
+    path.write_text(lines)
+    assert read_file(str(path)).column_names == ["tokens", "tags"]
+    path.write_text("\ufeff" + ROWS)
+    assert read_file(str(path))[0]["heads"] == [3, 3, 0]
 
 
 # Trees in rows of other files

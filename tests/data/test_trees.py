@@ -432,6 +432,19 @@ def test_no_parser_and_no_parquet(tmp_path, monkeypatch, parser, output, message
         parse_file(write(tmp_path / "a.txt", "One."), parser, output)
 
 
+@pytest.mark.parametrize("where", ["of a name", "of a text", "at the end"])
+def test_a_damaged_parquet_file_is_named(chain, tmp_path, where):
+    path, texts = tmp_path / "a.parquet", [f"Text {i}." for i in range(9)]
+    pq.write_table(pa.table({"text": texts}), path, compression="none", use_dictionary=False)
+    data = path.read_bytes()
+    good, bad = {"of a name": (b"text", b"\xfftxt"), "of a text": (b"Text 7", b"\xffext 7")}.get(
+        where, (data[-40:], data[-8:])
+    )
+    path.write_bytes(data.replace(good, bad))
+    with pytest.raises(ValueError, match=rf"{path} (cannot be read as|has the columns) "):
+        parse_file(path, "any", tmp_path / "out.parquet")
+
+
 def test_no_processes_are_an_error(chain, tmp_path):
     with pytest.raises(ValueError, match=r"^--preprocessing_num_workers 0: give 1 or more"):
         parse_file(write(tmp_path / "a.txt", "One."), "any", tmp_path / "o.parquet", num_proc=0)

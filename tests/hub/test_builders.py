@@ -1,10 +1,15 @@
 """Builders: rows, caches, folders that load anywhere, and pushes over HTTP."""
 
 import json
+import os
 import pickle
 import re
+import shutil
+import signal
+import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as parquet
 import pytest
@@ -14,7 +19,7 @@ from huggingface_hub import DatasetCard
 
 from hf_alignmlm import cli, minienglish
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, train_tokenizer
-from hf_alignmlm.files import read_json
+from hf_alignmlm.files import exclusive, read_json
 from hf_alignmlm.hub import builders
 from hf_alignmlm.hub.build import main
 from hf_alignmlm.hub.builders import ParallelCorpus, ParallelNli
@@ -220,17 +225,161 @@ def out(tmp_path):
         (("--train_file", "nowhere.txt"), "no such file"),
         (("--train_file", "TEXT", "--language", "trans_syn-fr"), "alignmlm parse"),
         (("--task_name", "pos", "--train_file", "TEXT"), "needs a train file and a test file"),
-        (("--model_name_or_path", "nowhere"), "nowhere"),
+        (("--model_name_or_path", "nowhere"), "nowhere has no language.json"),
+        (("--language", "natural"), "natural is no derived language"),
+        (("--language", "inv_trans", "trans_inv"), "names one twice"),
+        (("--language", "trans", "--language", "inv"), "--language is given twice"),
+        (("--max_samples", "0"), "start at 1"),
+        (("--max_samples", "1.5"), "invalid int value"),
+        (("--preprocessing_num_workers", "-1"), "start at 1"),
+        (("--dataset_name", ""), "empty"),
+        (("--dataset_name", "TEXT", "--train_file", "TEXT"), "not both"),
+        (("--dataset_config_name", "en"), "needs a --dataset_name"),
+        (("--test_file", "TEXT"), "a corpus has no test set"),
+        (("--validation_file", "TEXT"), "need a --train_file"),
+        (("--task_name", "pos", "--test_file", "TEXT"), "need a --train_file"),
+        (("--license", "a\nb"), "--license"),
+        (("--train_file", "TAKEN", "--validation_file", "TEXT"), "train set has no row"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(arguments, said, text, tmp_path, capsys):
+    (tmp_path / "taken.txt").write_text("ᐁᐂ is taken.\n")
+    files = {"TEXT": text, "TAKEN": tmp_path / "taken.txt"}
     with pytest.raises(SystemExit) as stopped:
-        run(*(text if a == "TEXT" else a for a in arguments), *out(tmp_path))
+        run(*(files.get(a, a) for a in arguments), *out(tmp_path))
     assert stopped.value.code == 2
     error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
+    assert said in error.splitlines()[-1]
+    assert error.count("error:") == 1
     assert not [p for p in (tmp_path / "d").rglob("*") if p.is_file()]
+
+
+def test_a_row_that_fails_late_is_one_line_from_any_process(tmp_path, capsys):
+    """The second of two sentences thousands of rows on has no tree."""
+    tree = {"upos": ["NOUN", "VERB"], "heads": [2, 0], "deprels": ["nsubj", "root"]}
+    rows = [{"tokens": ["Cats", "sit"], **tree}] * 3000
+    rows[2500] = rows[2500] | {"heads": None}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--train_file", tmp_path / "rows.jsonl", "--language", "syn-fr", *out(tmp_path))
+    for more in ((), ("--preprocessing_num_workers", 2)):
+        with pytest.raises(SystemExit) as stopped:
+            run(*options, *more)
+        assert stopped.value.code == 2
+        assert "alignmlm parse" in capsys.readouterr().err.splitlines()[-1]
+        assert not list((tmp_path / "d").rglob("*"))
+
+
+def tree(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# What changes files, as Python's audit hooks name it.
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
+
+
+def killed(number, folder, options):
+    """Build in a process of its own, killed at its n-th change; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def count(event, arguments):
+            nonlocal seen
+            if event in CHANGES or (event == "open" and str(folder) in str(arguments[0])):
+                seen += 1
+                if seen == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        try:
+            run(*options, "--output_dir", folder)
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def kill_and_repeat(points, tmp_path):
+    """Killed at these points, then by the same command, then by another: rows are the command's."""
+    files = [tmp_path / "first.txt", tmp_path / "second.txt"]
+    for file, line in zip(files, ("Cats sit.", "Dogs ran."), strict=True):
+        file.write_text(f"{line}\n" * 40)
+    both = ("--language", "trans", "inv")
+    first, second = [(*both, "--train_file", f, "--overwrite_output_dir", "True") for f in files]
+    run(*first, "--output_dir", tmp_path / "twins")
+    (tmp_path / "twins/inv/notes.txt").write_text("mine")
+    (tmp_path / "twins/inv/own").mkdir()
+    (tmp_path / "twins/inv/own/corpus-train.parquet").write_text("mine")
+    before = shutil.copytree(tmp_path / "twins", tmp_path / "before")
+    run(*second, "--output_dir", tmp_path / "twins")
+    after = tree(tmp_path / "twins")
+    assert rows_of(tmp_path / "twins", "inv")[0]["derived"] == "ran Dogs ."
+    assert after[Path("inv/notes.txt")] == b"mine"
+    assert Path("inv/own/corpus-train.parquet") in after
+    run(*second, "--output_dir", tmp_path / "fresh" / "twins")
+    fresh = tree(tmp_path / "fresh" / "twins")
+    for number in points:
+        again, new, other = [tmp_path / str(number) / name / "twins" for name in "abc"]
+        shutil.copytree(before, again)
+        reached = [killed(number, again, second), killed(number, new, second[:-2])]
+        killed(number, other, first)
+        run(*second, "--output_dir", again)
+        assert tree(again) == after
+        run(*second[:-2], "--output_dir", new)
+        assert tree(new) == fresh
+        run(*second, "--output_dir", other)
+        assert tree(other) == fresh
+        assert not list((tmp_path / str(number)).glob("*/.*.lock"))
+        if not any(reached):
+            return number
+    return 0
+
+
+def test_a_killed_build_is_repeated_whole(tmp_path):
+    assert kill_and_repeat((12, 25, 40), tmp_path) == 0
+
+
+@pytest.mark.slow
+def test_a_build_killed_at_any_point_is_repeated_whole(tmp_path):
+    assert kill_and_repeat(range(1, 1000), tmp_path) > 40
+
+
+def test_two_builds_at_once_are_one(text, tmp_path, capsys):
+    with exclusive(tmp_path / "d"), pytest.raises(SystemExit):
+        run("--train_file", text, *out(tmp_path))
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "in use" in error
+    assert not list(tmp_path.glob("d*"))
+
+
+def test_files_that_stat_alike_are_told_apart(tmp_path, capsys):
+    for name, line in (("a", "Cats sit."), ("b", "Dogs ran.")):
+        file = tmp_path / name / "text.txt"
+        file.parent.mkdir()
+        file.write_text(f"{line}\n" * 30)
+        os.utime(file, (1e9, 1e9))
+    run("--train_file", tmp_path / "a/text.txt", *out(tmp_path))
+    for more in ((), ("--license", "cc0-1.0")):
+        with pytest.raises(SystemExit):
+            run(
+                "--train_file",
+                tmp_path / ("a/text.txt" if more else "b/text.txt"),
+                *more,
+                *out(tmp_path),
+            )
+        assert "other options, files or code" in capsys.readouterr().err
+
+
+def test_the_hub_s_revision_is_part_of_the_record(monkeypatch):
+    revisions = iter("ab")
+    monkeypatch.setattr(
+        builders.datasets, "load_dataset_builder", lambda *_: SimpleNamespace(hash=next(revisions))
+    )
+    records = []
+    for _ in "ab":
+        builders._revision.cache_clear()
+        records.append(builders.SourceConfig("inv", source_name="me/data").record())
+    assert [record["revision"] for record in records] == ["a", "b"]
 
 
 CARD = r"""---

@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer, in_process
-from huggingface_hub import ModelCard
+from hub_server import TOKEN, HubServer, in_process
+from huggingface_hub import DatasetCard, ModelCard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import run_pretraining
 from hf_alignmlm.files import read_json, write_json
@@ -44,6 +47,7 @@ def run(tmp_path_factory):
 def transfer(run):
     folder = run.parent / "tiny-pos"
     scores = {"source": 90.0, "bz": 60.0, "bs": 88.0, "transfer_gap": -28.0}
+    scores |= {"bz_by_seed": [60.0]}
     task = {"task": "pos", "metric": "accuracy", "language": "trans_inv", "seeds": [0], **scores}
     arguments = {"model_name_or_path": str(run), "train_file": "/home/me/tags.conllu"}
     write_json(folder / "all_results.json", task | {"arguments": arguments})
@@ -248,6 +252,180 @@ def test_names_of_files_and_folders_are_text(run, tmp_path):
     assert "\n- original: # \\`a\\` \\| \\<b\\>\n- derived: \\[x\\](y)\n" in text
     assert "from `` a`b `` (default)." in text
     assert "gives it: \\*mine\\*." in text
+
+
+NAMES = st.text("|`~*_#-:'\"{}%<>[]()&!@$\\/ \n\r\t\0\x1b\x85\u2028\ud800aé0", min_size=1)
+HOSTILE_NAMES = (
+    "no",
+    "null",
+    "1.0",
+    "---",
+    "a\n---\nb: c",
+    "{{ x }}",
+    "{% raw %}",
+    "&lt;",
+    "- x",
+    "*",
+)
+
+
+def check_card(card, benign):
+    """As many headings, tables and blocks as with harmless names, and tables of equal columns."""
+    card.encode()
+    text = ModelCard(card).text
+
+    shape = re.compile(r"^(?:#+ |```|---)", re.MULTILINE)
+    assert shape.findall(text) == shape.findall(benign)
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(tables) == len(re.findall(r"(?:^\|.*\n)+", benign, re.MULTILINE))
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
+    assert not re.search(r"(?<!\\)<[a-zA-Z/!]", re.sub(r"`+.+?`+|\(\".*\"\)", "", text))
+
+
+@pytest.fixture(scope="module")
+def task_run(run, transfer):
+    """A task run whose results a test may rewrite; and the results."""
+    folder = run.parent / "rewritten"
+    results = read_json(transfer / "all_results.json") | {"n_train": 9}
+    return changed(run, folder, **results), read_json(folder / "all_results.json")
+
+
+@settings(max_examples=60)
+@given(name=st.one_of(st.sampled_from(HOSTILE_NAMES), NAMES))
+def test_no_name_breaks_a_card(task_run, name):
+    folder, results = task_run
+    given = "".join(
+        " " if ord(c) in (*range(32), *range(127, 160), 8232, 0xD800) else c for c in name
+    )
+    arguments = {"train_file": [f"/home/{name}"], "model_name_or_path": name}
+    (folder / "all_results.json").write_text(json.dumps(results))
+    benign = cards.model_card(folder, repo_id="me/x")
+    (folder / "all_results.json").write_text(json.dumps(results | {"arguments": arguments}))
+    if name.isprintable():
+        card = cards.model_card(folder, repo_id=name)
+        check_card(str(card), benign.text)
+        assert ModelCard(str(card)).data.model_name == name
+    else:
+        with pytest.raises(ValueError, match="damaged: its model_name_or_path"):
+            cards.model_card(folder)
+    build = {
+        **{"kind": "corpus", "language": {"name": "inv"}, "splits": {"train": 3}, "license": given},
+        **{
+            "options": {"train_file": [name], "source_name": name},
+            "versions": {"hf-alignmlm": "1"},
+        },
+        "example": {"original": name, "derived": [name, name]},
+    }
+    harmless = {**build, "options": {}, "example": {"original": "a", "derived": ["b"]}}
+    card = cards.dataset_card({"inv": build}, name)
+    check_card(str(card), cards.dataset_card({"inv": harmless | {"license": "mit"}}, "x").text)
+    data = DatasetCard(str(card)).data
+    assert (data.pretty_name, data.license) == (given, given)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("all_results.json", b'{"train_steps": 2,'),
+        ("all_results.json", b"[]"),
+        ("all_results.json", b'{"accuracy": 1.0}'),
+        ("all_results.json", b'{"train_steps": 2, "language": "inv"}'),
+        ("all_results.json", b'{"train_steps": 2, "language": 7}'),
+        ("config.json", b"\xff"),
+        ("config.json", b"[1]"),
+        ("config.json", b'{"alignment_loss_weight": 1, "alignment_loss_type": ["x"]}'),
+        ("config.json", None),
+        ("language.json", b"{"),
+        ("language.json", b'["inv"]'),
+        ("language.json", b'{"name": "backwards"}'),
+        ("language.json", None),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_one_line(run, tmp_path, capsys, file, content):
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(SystemExit) as stopped:
+        cards.card_main([str(folder)])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert file in error
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_transfer_results_of_other_runs_are_refused(run, transfer, tmp_path, capsys):
+    other = shutil.copytree(run, tmp_path / "other")
+    dataset = tmp_path / "dataset"
+    write_json(dataset / "inv" / "build.json", {"kind": "corpus"})
+    said = {other: "no task run that started from", transfer: "config.json", dataset: "--transfer"}
+    for folder, words in said.items():
+        with pytest.raises(SystemExit):
+            cards.card_main([str(folder), "--transfer", str(transfer)])
+        assert words in capsys.readouterr().err
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The test Hub, for the client of this process."""
+    with HubServer() as server:
+        constants = "huggingface_hub.constants."
+        monkeypatch.setattr(f"{constants}ENDPOINT", server.url)
+        monkeypatch.setattr(f"{constants}HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(f"{constants}HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
+
+
+def refused(capsys, *arguments):
+    """The one line of a push that fails."""
+    with pytest.raises(SystemExit) as stopped:
+        push.push_main([*map(str, arguments)])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert TOKEN not in error
+    return error
+
+
+def test_a_push_that_fails_in_any_way_is_one_line(run, hub, capsys, monkeypatch):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    for path in ("/repos/create", "/commit/"):
+        for status in (None, 401, 403, 409, 500, 503):
+            hub.fail_next("POST", path, status=status)
+            if (path, status) != ("/repos/create", 409):  # it says that the repository is there
+                assert "repeat it" in refused(capsys, run, "--repo_id", "me/failing")
+    for repo_id in ("", "a/b/c", "me/..", "me/x y", "me/tiny.git"):
+        assert "epo" in refused(capsys, run, "--repo_id", repo_id, "--dry_run")
+    monkeypatch.setenv("HF_TOKEN", "hf_with a_space")
+    assert "hf_with" not in refused(capsys, run, "--repo_id", "me/failing")
+    monkeypatch.setattr(push, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+        assert "repeat it" in refused(capsys, run, "--repo_id", "me/silent")
+    assert "repeat it" in refused(capsys, run, "--repo_id", "me/gone")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "no address")
+    assert "repeat it" in refused(capsys, run, "--repo_id", "me/nowhere")
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert "model.safetensors" not in hub.files("me/failing")
+
+
+def test_weights_in_shards_are_released_too(run, hub, tmp_path, capsys):
+    from hf_alignmlm import BertForAlignedMaskedLM
+
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "model.safetensors").unlink()
+    assert "no weights" in refused(capsys, folder, "--repo_id", "me/shards")
+    model = BertForAlignedMaskedLM.from_pretrained(run)
+    model.save_pretrained(folder, max_shard_size="60KB")
+    push.push_main([str(folder), "--repo_id", "me/shards"])
+    shards = {path.name for path in folder.glob("model*")}
+    assert len(shards) > 2
+    assert shards < hub.files("me/shards").keys()
 
 
 PUSH = "import sys; from hf_alignmlm.hub.push import push_main; push_main(sys.argv[1:])"

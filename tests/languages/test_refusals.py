@@ -122,8 +122,8 @@ def test_the_row_whose_tree_is_wrong_is_named(doubled, heads):
     with pytest.raises(ValueError, match=f"my text, {said}"):
         tokenize_corpus(Dataset.from_list(rows), doubled[0], from_name("syn-fr"), name="my text")
     tree = SimpleNamespace(**TWO | {"heads": heads}) if heads else None
-    with pytest.raises(ValueError, match=said):
-        Task().derive(Row([["the", "cat"]], [], [tree]), from_name("syn-fr"), 5)
+    with pytest.raises(ValueError, match=f"a.jsonl, {said}"):
+        Task().derive(Row([["the", "cat"]], [], [tree], "a.jsonl, row 6"), from_name("syn-fr"), 5)
 
 
 # --- orders ---------------------------------------------------------------------------------------

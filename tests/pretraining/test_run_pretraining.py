@@ -374,7 +374,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(
 def kill_and_go_on(points, text, folder):
     """Kill a run at each of these points, let the same command go on, and compare the ends."""
     files = {name: str(path) for name, path in text.items()}
-    argv = command_line({**files, "output_dir": "OUTPUT"})
+    argv = command_line({**files, "output_dir": "OUTPUT", "save_steps": 1})
     driver = str(Path(__file__).parent / "kill_driver.py")
     command = [sys.executable, driver, str(folder), json.dumps(points), json.dumps(argv)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900)
@@ -398,13 +398,13 @@ def kill_and_go_on(points, text, folder):
 
 
 def test_a_run_killed_as_it_writes_goes_on_by_the_same_command(text, tmp_path):
-    kill_and_go_on(["tokenizer 1", "seal 2", "tokenizer 4"], text, tmp_path)
+    kill_and_go_on(["tokenizer 1", "seal 4", "tokenizer 6"], text, tmp_path)
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_write_goes_on_by_the_same_command(text, tmp_path):
-    names = ["tokenizer 1", "tokenizer 2", "tokenizer 3", "tokenizer 4", "seal 1", "seal 2"]
-    kill_and_go_on(names + list(range(1, 60, 3)), text, tmp_path)
+    names = [f"tokenizer {n}" for n in range(1, 7)] + [f"seal {n}" for n in range(1, 5)]
+    kill_and_go_on([*names, *range(1, 90, 4)], text, tmp_path)
 
 
 def test_the_second_of_two_at_once_is_refused(tmp_path, text, capsys):

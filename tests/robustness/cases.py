@@ -539,7 +539,7 @@ NUMBERS = {
 # Options of our own that only some objective has.
 OBJECTIVE = {"tlm_rate": "xlm", "swap_probability": "dict-mlm", "dict_mlm_variant": "dict-mlm"}
 # What the library would reach other machines or start other programs for.
-LEFT_OUT = {"push_to_hub", "hub_token", "local_rank", "ddp_backend", "debug"}
+LEFT_OUT = {"push_to_hub", "hub_token", "local_rank", "ddp_backend", "debug", "torch_compile"}
 
 
 def wrong(name: str, value: str) -> bool | None:
@@ -564,7 +564,12 @@ def _option_case(command: str, name: str, value: str, right: bool | None) -> Cas
         return ({"objective": OBJECTIVE[name]} if name in OBJECTIVE else {}) | given
 
     # "x: no such file" names the option's value.
-    named = (name, f"{value}: no such", "empty" if value == "FOLDER" else name)
+    named = (
+        name,
+        f"{value}: no such",
+        "unrecognized arguments",
+        "empty" if value == "FOLDER" else name,
+    )
     named += (value,) if len(value) > 2 else ()
     return Case(f"{command}/--{name}/{value!r}", command, change, right, named, True)
 

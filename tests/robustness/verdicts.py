@@ -76,7 +76,7 @@ def as_before() -> Iterator[None]:
         datasets.logging.set_verbosity_error()
 
 
-def call(case: Case, argv: list[str]) -> tuple[object, str]:
+def call(case: Case, argv: list[str], folder: Path) -> tuple[object, str]:
     """The exit code of a command, or its exception; what it wrote to stderr."""
 
     def stop(*_: object) -> None:
@@ -88,6 +88,8 @@ def call(case: Case, argv: list[str]) -> tuple[object, str]:
     try:
         with as_before(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             sys.argv[0] = f"alignmlm {case.command}"
+            # A relative name is a place below the case's own folder.
+            os.chdir(folder)
             cli.run(case.command, argv)
         code: object = 0
     except SystemExit as end:
@@ -147,7 +149,7 @@ def run(case: Case, world: World, folder: Path) -> Verdict:
     start = time.monotonic()
     argv = case.make(world, folder)
     before = {place: hash_of for place, hash_of in digest(folder).items() if "/out/" not in place}
-    code, printed = call(case, argv)
+    code, printed = call(case, argv, folder)
     verdict, message = judge(case, code, printed, folder)
     after = digest(folder)
     if verdict == "refused" and any(after.get(place) != value for place, value in before.items()):
