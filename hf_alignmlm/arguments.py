@@ -80,6 +80,7 @@ def _try_out(args: Any) -> None:
 
     tried = copy.copy(args)
     tried.eval_strategy, tried.push_to_hub = "no", False
+    tried.label_smoothing_factor = 0  # for which the library reads the configuration of a model
     with tempfile.TemporaryDirectory() as folder:
         tried.output_dir = folder
         trainer = Trainer(torch.nn.Linear(1, 1), tried, train_dataset=[{"input_ids": [0]}])
