@@ -116,11 +116,9 @@ def _check_metric(metric: str, given: dict[str, Any]) -> None:
 class AlignMLMTrainer(Trainer):
     """Trains `BertForAlignedMaskedLM`, and any masked LM that names the parts of its loss.
 
-    Logs `mlm_loss` and `alignment_loss` beside `loss`. In evaluation `eval_loss` is the masked-LM
-    loss alone, so that its exponential is a perplexity, and what the library derives from it (best
-    model, learning rate on a plateau) follows the masked LM; of several evaluation sets it is their
-    mean. Evaluates the alignment of the model's dictionary once, and saves the language beside the
-    model.
+    Logs `mlm_loss` and `alignment_loss` beside `loss`. `eval_loss` is the masked-LM loss alone, so
+    that its exponential is a perplexity and the best model is that of the masked LM; of several
+    evaluation sets it is their mean. Evaluates the alignment of the model's dictionary once.
     """
 
     def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
