@@ -37,8 +37,8 @@ SPACES = re.compile(r"\s+", re.ASCII)
 SAMPLE = 1 << 20
 LONGEST_SENTENCE = 1 << 20  # in words
 # What readers raise for damaged sources; RecursionError is for values nested thousands deep.
-LIBRARY_ERRORS = (DatasetGenerationError, pa.ArrowException, ValueError, TypeError, OSError)
-LIBRARY_ERRORS += (RecursionError,)
+LIBRARY_ERRORS: tuple[type[Exception], ...] = (DatasetGenerationError, pa.ArrowException, OSError)
+LIBRARY_ERRORS += (ValueError, TypeError, RecursionError)
 
 
 @lru_cache(maxsize=4)
