@@ -62,9 +62,11 @@ class _Parser(HfArgumentParser):
 
 
 def _check_value(option: Field, value: Any) -> None:
-    """Raise ValueError for an empty text, and for a number that is not in the option's range."""
+    """Raise ValueError for an option or a value that cannot be meant."""
     if value == option.default:
         return
+    if option.name in UNUSED:
+        raise ValueError(f"--{option.name} does nothing here: {UNUSED[option.name]}")
     if value == "":
         raise ValueError(f"--{option.name} is empty: name something, or leave it out")
     least, most = RANGES.get(option.name, (0, 0))
@@ -106,9 +108,6 @@ def parse(
         value = values.get(option.name)
         for part in value if isinstance(value, list) else [value]:
             _check_value(option, part)
-    for name in option_names(argv):
-        if name in UNUSED:
-            raise ValueError(f"--{name} does nothing here: {UNUSED[name]}")
     given = {name: value for name, value in values.items() if not name.endswith("token")}
     try:
         parsed = parser.parse_dict(values, allow_extra_keys=True)

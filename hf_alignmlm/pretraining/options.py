@@ -74,18 +74,20 @@ class DataArguments:
     dictionary_seed: int = option(0, "Seed of that draw.")
 
 
-# (option, other): the option does nothing without the other, or beside it.
-NEEDS = (
-    *(("validation_file", "train_file"), ("derived_validation_file", "derived_train_file")),
-    *(("dataset_config_name", "dataset_name"), ("shuffle_buffer", "streaming")),
-)
-IDLE_BESIDE = (
-    *(("language", "derived_train_file"), ("language_seed", "derived_train_file")),
-    *(("config_name", "model_name_or_path"), ("config_overrides", "model_name_or_path")),
-    *(("vocab_size", "model_name_or_path"), ("vocab_size", "tokenizer_name")),
-    *(("lowercase", "model_name_or_path"), ("lowercase", "tokenizer_name")),
-    *(("validation_split_percentage", name) for name in ("validation_file", "streaming")),
-)
+# What an option does nothing without, and beside which option others do nothing.
+NEEDS = {
+    "validation_file": "train_file",
+    "derived_validation_file": "derived_train_file",
+    "dataset_config_name": "dataset_name",
+    "shuffle_buffer": "streaming",
+}
+IDLE_BESIDE = {
+    "derived_train_file": ("language", "language_seed"),
+    "model_name_or_path": ("config_name", "config_overrides", "vocab_size", "lowercase"),
+    "tokenizer_name": ("vocab_size", "lowercase"),
+    "validation_file": ("validation_split_percentage",),
+    "streaming": ("validation_split_percentage",),
+}
 
 
 @dataclass
@@ -142,12 +144,12 @@ def check(argv: Sequence[str] | None) -> Run | None:
         model.alignment_loss_weight = objective.alignment_loss_weight
     if data.language == NATURAL:
         given.discard("language")
-    for name, other in NEEDS:
+    for name, other in NEEDS.items():
         if name in given and other not in given:
             raise ValueError(f"--{name} does nothing without --{other}: give both, or neither")
-    for name, other in IDLE_BESIDE:
-        if {name, other} <= given:
-            raise ValueError(f"--{name} does nothing beside --{other}: leave one of them out")
+    for other, names in IDLE_BESIDE.items():
+        if other in given and (idle := sorted(given.intersection(names))):
+            raise ValueError(f"--{idle[0]} does nothing beside --{other}: leave one of them out")
     name = NATURAL if data.derived_train_file else data.language
     language = SyntheticLanguage.from_name(name, seed=data.language_seed)
     length = data.max_seq_length or size.max_seq_length

@@ -93,13 +93,11 @@ def build(
 ) -> AlignMLMTrainer:
     """The trainer of a model on packed sequences, whose masks change with the epoch."""
     length, seed = run.max_seq_length, run.args.seed
-    epochs: Any = packing.EpochDataset
-    shuffled = {}
+    epochs: Any = packing.EpochStream
+    shuffled = {"shuffle_buffer": run.data.shuffle_buffer, "seed": seed}
     if isinstance(train_set, Dataset):
         run.results |= packing.packing_report(train_set, evaluation, run.tokenizer, length)
-    else:
-        epochs = packing.EpochStream
-        shuffled = {"shuffle_buffer": run.data.shuffle_buffer, "seed": seed}
+        epochs, shuffled = packing.EpochDataset, {}
     return AlignMLMTrainer(
         model=model,
         args=run.args,
