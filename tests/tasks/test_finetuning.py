@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, BertConfig, BertForMaskedLM, Trainer
 
 import run_tagging
@@ -182,8 +183,8 @@ def refusal(capsys, argv):
         ("--train_file nowhere.conllu --test_file b.conllu", "nowhere.conllu: no such file"),
         ("--dataset_name a --test_file b.conllu", "files or a --dataset_name, not both"),
         ("--dataset_name=", "--dataset_name is empty"),
-        ("--dataset_config_name en", "--dataset_config_name needs a --dataset_name"),
-        ("--natural_languages fr", "--dataset_name"),
+        ("--dataset_config_name en", "those of a --dataset_name"),
+        ("--natural_languages fr", "those of a --dataset_name"),
         ("--language klingon", "unknown language 'klingon'"),
         ("--language natural", "--language natural: the second language"),
         ("--seed 3", "--seed does nothing in fine-tuning: --seeds"),
@@ -236,6 +237,20 @@ def test_a_damaged_file_of_the_checkpoint_is_named(checkpoint, tmp_path, capsys,
     (folder / name).write_text(text)
     argv = ["--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "run"), *FAST]
     assert name in refusal(capsys, [*argv, "--task_name", "pos"])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("change", ["one tensor less", "another model's"])
+def test_a_checkpoint_that_does_not_load_whole_is_refused(checkpoint, tmp_path, capsys, change):
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    tensors = load_file(folder / "model.safetensors")
+    if change == "one tensor less":
+        del tensors["bert.encoder.layer.0.output.dense.weight"]
+    else:
+        tensors = {f"electra.{name}": tensor for name, tensor in tensors.items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    argv = ["--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "run"), *FAST]
+    assert "is no whole checkpoint" in refusal(capsys, [*argv, "--task_name", "ner"])
     assert not (tmp_path / "run").exists()
 
 

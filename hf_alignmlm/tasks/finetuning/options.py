@@ -140,21 +140,18 @@ def load_results(name: str) -> dict[str, Any]:
 
 def check_options(run: Run, given: Sequence[str]) -> None:
     """Refuse options that would do nothing, or that would fail after training."""
-    options, positions = run.options, run.config.max_position_embeddings
+    options, args, positions = run.options, run.args, run.config.max_position_embeddings
     wrong = {
         "--seed does nothing in fine-tuning: --seeds has the seed of each": "seed" in given,
         "--seeds names a seed twice": len(set(options.seeds)) < len(options.seeds),
         f"--max_seq_length is more than the model's {positions} positions": (
             (options.max_seq_length or 0) > positions
         ),
-        "--dataset_config_name needs a --dataset_name": (
-            options.dataset_config_name is not None and options.dataset_name is None
-        ),
         "--load_best_model_at_end needs an --eval_strategy": (
-            run.args.load_best_model_at_end and run.args.eval_strategy == "no"
+            args.load_best_model_at_end and args.eval_strategy == "no"
         ),
         "--metric_for_best_model: eval_loss is the only one": (
-            run.args.metric_for_best_model not in (None, "loss", "eval_loss")
+            args.metric_for_best_model not in (None, "loss", "eval_loss")
         ),
     }
     for message, is_wrong in wrong.items():
