@@ -116,11 +116,9 @@ def _check_metric(metric: str, given: dict[str, Any]) -> None:
 class AlignMLMTrainer(Trainer):
     """Trains `BertForAlignedMaskedLM`, and any masked LM that names the parts of its loss.
 
-    Logs `mlm_loss` and `alignment_loss` beside `loss`. In evaluation `eval_loss` is the masked-LM
-    loss alone, so that its exponential is a perplexity, and what the library derives from it (best
-    model, learning rate on a plateau) follows the masked LM; of several evaluation sets it is their
-    mean. Evaluates the alignment of the model's dictionary once, and saves the language beside the
-    model.
+    Logs `mlm_loss` and `alignment_loss` beside `loss`. `eval_loss` is the masked-LM loss alone, so
+    that its exponential is a perplexity and the best model is that of the masked LM; of several
+    evaluation sets it is their mean. Evaluates the alignment of the model's dictionary once.
     """
 
     def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
@@ -173,12 +171,8 @@ class AlignMLMTrainer(Trainer):
     def _means(self, training: bool) -> dict[str, float]:
         """The means of the parts since the last call, over all processes."""
         sums, self._sums[training] = self._sums[training], {}
-        means = {name: self._mean(value) for name, value in sums.items()}
-        return {name: total / weight for name, (total, weight) in means.items() if weight}
-
-    def _mean(self, value: Tensor) -> Any:
-        """The mean over all processes, as a number or a list of them."""
-        return self.accelerator.gather(value[None]).mean(0).tolist()
+        totals = {n: self.accelerator.gather(s[None]).sum(0).tolist() for n, s in sums.items()}
+        return {name: total / weight for name, (total, weight) in totals.items() if weight}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the parts of the loss beside the loss."""
@@ -262,10 +256,11 @@ class AlignMLMTrainer(Trainer):
         # The library begins its sums anew; those of a resumed run go on.
         saved: Any = self.state.stateful_callbacks
         if since := saved.pop(_SINCE_LOG, None):
-            self._globalstep_last_logged, self._total_loss_scalar, loss, parts = since
-            self._tr_loss += loss
+            self._globalstep_last_logged, self._total_loss_scalar, losses, parts = since
+            own = self.args.process_index % len(losses)
+            self._tr_loss += losses[own]
             for name, sums in parts.items():
-                self._sums[True][name] = torch.tensor(sums, device=self.args.device)
+                self._sums[True][name] = torch.tensor(sums[own], device=self.args.device)
         # The library stops after a step alone: resumed at the last one, it would take one more.
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
@@ -283,9 +278,10 @@ class AlignMLMTrainer(Trainer):
         folder = self._get_output_dir(trial)
         checkpoint = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         saved: Any = self.state.stateful_callbacks
-        parts = {name: self._mean(sums) for name, sums in self._sums[True].items()}
+        gather = self.accelerator.gather  # for each process has sums of its own
+        parts = {name: gather(sums[None]).tolist() for name, sums in self._sums[True].items()}
         counts = (self._globalstep_last_logged, self._total_loss_scalar)
-        saved[_SINCE_LOG] = (*counts, self._mean(self._tr_loss), parts)
+        saved[_SINCE_LOG] = (*counts, gather(self._tr_loss[None]).tolist(), parts)
         if self.args.should_save:
             begin_checkpoint(checkpoint)
         self.accelerator.wait_for_everyone()

@@ -75,8 +75,8 @@ def train_parser(options: argparse.Namespace) -> dict[str, Any]:
     """
     begun, folder = time.process_time(), Path(options.output_dir)
     for name, least in {"seed": 0, "max_steps": 1}.items():
-        if (value := getattr(options, name)) is not None and value < least:
-            raise ValueError(f"--{name} {value}: give {least} or more")
+        if (value := getattr(options, name)) is not None and not least <= value < 2**32:
+            raise ValueError(f"--{name} {value}: give {least} to {2**32 - 1}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / SCORES_FILE).is_file():
             raise ValueError(f"{folder} exists and holds no parser: name another --output_dir")
@@ -87,7 +87,7 @@ def train_parser(options: argparse.Namespace) -> dict[str, Any]:
         library("spacy").util.get_lang_class(options.language)
     except ImportError:
         raise ValueError(f"--language {options.language}: spaCy knows no such language") from None
-    scored_on = options.test_file or options.validation_file
+    scored_on = options.validation_file if options.test_file is None else options.test_file
     files = (options.train_file, options.validation_file, scored_on)
     _, validation, scores = (list(read_conllu(path)) for path in files)
     gold = {"validation": validation, "scores": scores}

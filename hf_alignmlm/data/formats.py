@@ -216,13 +216,21 @@ def errors_that_name(source: str, kind: str = "rows") -> Iterator[None]:
     """Make what a library says of a damaged source an error of one line."""
     try:
         yield
-    except (DatasetGenerationError, pa.ArrowException, UnicodeError, OSError, *DAMAGED) as error:
+    except (
+        DatasetGenerationError,
+        pa.ArrowException,
+        ValueError,
+        TypeError,
+        OSError,
+        *DAMAGED,
+    ) as error:
         # Arrow has plain OSErrors for a damaged file; those of the system have a number.
         if isinstance(error, FileNotFoundError) or getattr(error, "errno", None):
             raise
-        reason = str(error.__cause__ or error).partition("\n")[0]
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) else error
+        reason = " ".join(str(cause or error).split())
         if source not in reason:
-            reason = f"{source} cannot be read as {kind}: {reason}"
+            reason = f"{source} cannot be read as {kind}: {reason:.300}"
         raise ValueError(reason) from None
 
 

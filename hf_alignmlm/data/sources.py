@@ -59,8 +59,13 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
     check = rows.as_words if words else rows.as_text
 
     def checked_row(row: dict[str, Any], index: int) -> dict[str, Any]:
-        check(row.get(known[0]), f"{source}, row {index + 1}")
-        return {target: row.get(name) for target, name in used.items()}
+        where = f"{source}, row {index + 1}"
+        check(row.get(known[0]), where)
+        values = {target: row.get(name) for target, name in used.items()}
+        with errors_that_name(where):
+            for field in list(types.arrow_schema)[1:]:
+                pa.array([values[field.name]]).cast(field.type)
+        return values
 
     if isinstance(corpus, IterableDataset):
         stream = corpus.map(checked_row, with_indices=True, remove_columns=names, features=types)

@@ -82,7 +82,6 @@ class _Task:
 
     def __init__(self, path: str, parser: str) -> None:
         self.arguments = path, parser
-        check_file(path)
         # The digest first, so that rows of a file that changes meanwhile do not get its new digest.
         self.made_from = {"input": digest_files([Path(path)]), "program": FORMAT_VERSION}
         rows = read_file(path)
@@ -247,6 +246,7 @@ def parse_file(
     Counts: sentences, words, nonprojective (sentences), empty (rows, skipped) and, unless all was
     there before, words_per_second. Raises ValueError or OSError, before any work is done.
     """
+    check_file(path)
     output, parts = Path(output), Path(f"{output}.parts")
     if output.suffix != ".parquet" or output.is_dir():
         raise ValueError(f"{output}: the output is a parquet file, name it so")

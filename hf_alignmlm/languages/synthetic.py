@@ -28,10 +28,8 @@ TRANSLITERATION = re.compile(r"trans([1-9][0-9]?)?")
 class SyntheticLanguage:
     """A twin of the original language: an order of its words and a spelling of its words.
 
-    Parameters:
-        name: parts joined by `_`, as `trans_inv`; orders apply from left to right.
-        seed: seeds the permutations and the choice of the shared word types.
-        alphabet: characters of a tokenizer's vocabulary to spell beyond the standard ones.
+    The parts of `name` (`trans_inv`) apply from left to right. `seed` is that of permutations and
+    of the choice of shared word types; `alphabet` has the characters to spell beside the standard.
     """
 
     name: str
@@ -59,8 +57,7 @@ class SyntheticLanguage:
         object.__setattr__(self, "name", "_".join([*spellings, *self.orders]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Cached properties are left out, so that `datasets` fingerprints a used language and a
-        # fresh one alike.
+        # Without cached properties, so that `datasets` takes a used language for a fresh one.
         return type(self), (self.name, self.seed, self.alphabet)
 
     @classmethod

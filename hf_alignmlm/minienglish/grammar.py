@@ -22,9 +22,9 @@ Deps = tuple[Dep, ...]
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One tokenised sentence with its gold analysis: five fields, each with an entry per word.
+    """One sentence with its gold analysis: five fields, each with an entry per word.
 
-    `upos` are universal POS tags, `ner_tags` IOB2 over PER, LOC and ORG, `deprels` UD relations;
+    `upos` and `deprels` are those of Universal Dependencies, `ner_tags` IOB2 over PER, LOC and ORG;
     `heads` count from 1, with 0 for the root. The tree is projective.
     """
 

@@ -219,8 +219,8 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             dictionary = BilingualDictionary.from_pretrained(path)
             try:
                 (model[0] if isinstance(model, tuple) else model).set_dictionary(dictionary)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}: {error}") from error
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
         return model
 
 

@@ -136,4 +136,9 @@ def pack(run: Run, tokenized: Corpora) -> tuple[sources.Corpus, dict[str, source
         train = packed("original", 0, pair_rate=run.objective.pair_rate)
     else:
         train = sources.join([packed(name, 0, languages=[name]) for name in tokenized])
+    if run.data.streaming and next(iter(train), None) is None:
+        raise ValueError(
+            "the stream has no text to train on: all of it went to validation (give "
+            "--validation_file), or it uses the derived script"
+        )
     return train, {name: packed(name, 1, languages=[name]) for name in packing.LANGUAGES}

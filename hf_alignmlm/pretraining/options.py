@@ -128,11 +128,13 @@ def check(argv: Sequence[str] | None) -> Run | None:
     size, objective_class = SIZES[chosen["size"]], find_objective(chosen["objective"])
     given = set(option_names(argv))
     objective_class.refuse_options_of_others(given)
+    # The sizes say how many steps; who asks for epochs means epochs.
+    training = size.training | ({"max_steps": -1} if "num_train_epochs" in given else {})
     (model, data, objective, args), arguments = parse(
         [ModelArguments, DataArguments, objective_class, AlignMLMTrainingArguments],
         argv,
         output_dir=f"runs/{chosen['objective']}-{chosen['language']}",
-        **size.training,
+        **training,
     )
     # The library would push checkpoints as they come, under a card of its own.
     args.push_to_hub = False

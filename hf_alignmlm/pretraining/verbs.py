@@ -45,12 +45,7 @@ def build_model(run: Run) -> BertForAlignedMaskedLM:
             model.resize_token_embeddings(tokens, mean_resizing=False)
     else:
         ours |= {"vocab_size": tokens, "pad_token_id": run.tokenizer.pad_token_id}
-        config = _configuration(run, ours)
-        try:
-            model = BertForAlignedMaskedLM(config)
-        except (AssertionError, KeyError, RuntimeError, TypeError) as error:
-            source = run.model.config_overrides or run.model.config_name
-            raise ValueError(f"{source} gives no model: {error}") from None
+        model = _new_model(run, ours)
     positions = model.config.max_position_embeddings
     if positions < run.max_seq_length:
         raise ValueError(
@@ -60,29 +55,27 @@ def build_model(run: Run) -> BertForAlignedMaskedLM:
     return model
 
 
-def _configuration(run: Run, ours: dict[str, Any]) -> AlignedBertConfig:
-    if name := run.model.config_name:
+def _new_model(run: Run, ours: dict[str, Any]) -> BertForAlignedMaskedLM:
+    name, overrides, size = run.model.config_name, run.model.config_overrides, run.model.size
+    shape = SIZES[size].model | {"max_position_embeddings": run.max_seq_length}
+    if name:
         shape = AutoConfig.from_pretrained(name).to_dict()
         if shape["model_type"] != "bert":
             raise ValueError(
                 f"{name} is a configuration of {shape['model_type']}: name one of BERT's as "
                 "--config_name, or a --size"
             )
-    else:
-        shape = SIZES[run.model.size].model | {"max_position_embeddings": run.max_seq_length}
-    config = AlignedBertConfig(**(shape | ours))
-    if overrides := run.model.config_overrides:
-        try:
+    try:
+        config = AlignedBertConfig(**(shape | ours))
+        if overrides:
             config.update_from_string(overrides)
-        except ValueError as error:
-            raise ValueError(f"--config_overrides {overrides}: {error}") from None
-    for size, least in (LEAST | {"vocab_size": len(run.tokenizer)}).items():
-        if getattr(config, size) < least:
-            raise ValueError(f"the configuration's {size} must be at least {least}")
-    for value, number in config.to_dict().items():
-        if isinstance(number, float) and not 0 <= number < math.inf:
-            raise ValueError(f"the configuration's {value} must be finite and not below 0")
-    return config
+        for option, number in config.to_dict().items():
+            least = LEAST.get(option, len(run.tokenizer) if option == "vocab_size" else 0)
+            if isinstance(number, int | float) and not least <= number < math.inf:
+                raise ValueError(f"{option} must be finite and at least {least}, not {number}")
+        return BertForAlignedMaskedLM(config)
+    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{overrides or name or size} gives no model: {error}") from None
 
 
 def claim(run: Run) -> None:
@@ -100,16 +93,12 @@ def build(
 ) -> AlignMLMTrainer:
     """The trainer of a model on packed sequences, whose masks change with the epoch."""
     length, seed = run.max_seq_length, run.args.seed
-    epochs: Any = packing.EpochDataset if isinstance(train_set, Dataset) else packing.EpochStream
+    epochs: Any = packing.EpochDataset
     shuffled = {}
     if isinstance(train_set, Dataset):
         run.results |= packing.packing_report(train_set, evaluation, run.tokenizer, length)
-    elif next(iter(train_set), None) is None:
-        raise ValueError(
-            "the stream has no text to train on: all of it went to validation (give "
-            "--validation_file), or it uses the derived script"
-        )
     else:
+        epochs = packing.EpochStream
         shuffled = {"shuffle_buffer": run.data.shuffle_buffer, "seed": seed}
     return AlignMLMTrainer(
         model=model,

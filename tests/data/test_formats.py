@@ -144,10 +144,17 @@ def test_what_is_wrong_is_one_line_that_names_file_and_row(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("row", "reason"),
-    [({"text": 5}, f"row 3: 5 {NO_TEXT}"), ({"text": ["a"]}, rf"row 3: \['a'\] {NO_TEXT}")],
+    [
+        ({"text": 5}, f"row 3: 5 {NO_TEXT}"),
+        ({"text": ["a"]}, rf"row 3: \['a'\] {NO_TEXT}"),
+        ({"words": "a b"}, f"row 3: 'a b' {NO_WORDS}"),
+        (TREE[0] | {"heads": [0.5, 1]}, "row 3 cannot be read as rows: .*0.5"),
+        (TREE[0] | {"heads": 0}, "row 3 cannot be read as rows: "),
+    ],
 )
 def test_a_row_of_a_stream_is_checked_as_it_comes(tmp_path, row, reason):
-    path = put(tmp_path, "a.jsonl", lines({"text": "a"}, {"n": 1}, row))
+    first = TREE[0] if "words" in row else {"text": "a"}
+    path = put(tmp_path, "a.jsonl", lines(first, {"n": 1}, row))
     with pytest.raises(ValueError, match=rf"a\.jsonl, {reason}"):
         list(read_corpus([path], streaming=True))
 
@@ -163,6 +170,11 @@ def test_nulls_are_counted_in_one_warning(tmp_path, caplog, monkeypatch):
 
 def test_strings_of_any_size_join_and_a_folder_needs_no_validation_set(tmp_path):
     large = pa.table({"text": pa.array(["a", "b"], pa.large_string()), "n": [1, 2]})
+    lists = pa.array([["a"], None], pa.large_list(pa.large_string()))
+    pq.write_table(pa.table({"words": lists}), tmp_path / "lists.parquet")
+    read = list(read_corpus([str(tmp_path / "lists.parquet")]))
+    assert read == [{"words": ["a"]}, {"words": None}]
+    (tmp_path / "lists.parquet").unlink()
     pq.write_table(large, tmp_path / "train.parquet")
     plain = put(tmp_path, "a.txt", "c\n")
     for streaming in (False, True):
@@ -177,6 +189,27 @@ def test_strings_of_any_size_join_and_a_folder_needs_no_validation_set(tmp_path)
     put(tmp_path, "train.parquet", "this is no parquet file")
     with pytest.raises(ValueError, match=f"^{tmp_path}|{tmp_path}"):
         load_splits(dataset_name=str(tmp_path))
+
+
+WRONG_TYPES = {
+    "binary": ({"text": pa.array([b"a"])}, f"row 1: b'a' {NO_TEXT}"),
+    "map": ({"text": pa.array([[("a", "b")]], pa.map_(pa.string(), pa.string()))}, "map<string"),
+    "heads": (
+        {"words": [["a"]], "upos": ["X"], "heads": [0], "deprels": ["root"]},
+        "Couldn't cast",
+    ),
+    "real": ({**{c: [v] for c, v in TREE[0].items()}, "heads": [[0.5, 1.0]]}, "value 0.5"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TYPES)
+def test_columns_of_other_types_are_refused_in_files_and_folders(tmp_path, name):
+    columns, reason = WRONG_TYPES[name]
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    for options in ({"train_file": [f"{tmp_path}/train.parquet"]}, {"dataset_name": str(tmp_path)}):
+        with pytest.raises(ValueError, match=f"^{tmp_path}.*{reason}") as caught:
+            load_splits(**options)
+        assert "\n" not in str(caught.value)
 
 
 def test_columns_are_parted_by_tabs_or_ascii_white_space(tmp_path):

@@ -111,12 +111,13 @@ DAMAGES = {
     "an unknown activation": (configured(hidden_act="foo"), CONFIG, True),
     "an unknown type": (configured(dtype="float99"), CONFIG, True),
     "a dictionary cut": (written(DICTIONARY_FILE, "{"), DICTIONARY_FILE, False),
+    "an unknown loss": (configured(alignment_loss_type="foo"), "alignment_loss_type 'foo'", False),
     "a dictionary of another vocabulary": (
         written(
             DICTIONARY_FILE,
             '{"version": 1, "fraction": 1, "seed": 0, "seen": [[[5], [3000]]], "heldout": []}',
         ),
-        f"{DICTIONARY_FILE}: the dictionary has ids from 5 to 3000",
+        "the dictionary has ids from 5 to 3000",
         False,
     ),
 }

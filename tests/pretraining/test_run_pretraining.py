@@ -49,7 +49,10 @@ def command_line(options):
         if not (name == "vocab_size" and "tokenizer_name" in options)
         and not (name in ("vocab_size", "config_overrides") and "model_name_or_path" in options)
     }
-    for name, value in {**tiny, **options}.items():
+    tiny |= options
+    for name, value in tiny.items():
+        if value is None:
+            continue
         values = value if isinstance(value, list) else [value]
         argv += [f"--{name}", *map(str, values)] if value is not True else [f"--{name}"]
     return argv
@@ -517,6 +520,14 @@ def test_every_objective_runs(options, tmp_path, text):
     assert config.language_embeddings is expected
 
 
+def test_epochs_are_what_is_trained_where_they_are_asked_for(tmp_path, text):
+    options = {"num_train_epochs": 2, "per_device_train_batch_size": 64, "max_steps": None}
+    results = pretrain(tmp_path / "run", **text, **options)
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    assert results["train_steps"] == state["max_steps"]
+    assert (state["epoch"], results["arguments"]["max_steps"]) == (2, -1)
+
+
 def test_a_shared_word_has_no_pair(tmp_path, text):
     pretrain(tmp_path / "half", **text, language="trans50")
     pretrain(tmp_path / "whole", **text, language="trans")
@@ -625,8 +636,8 @@ def test_the_spelling_of_rare_characters_survives_going_on(tmp_path):
     # ж and 漢 are not among the characters that every language can spell.
     lines = ["The ж and the 漢 see the ж and the 漢 ."] * 40
     (tmp_path / "rare.txt").write_text("\n".join(lines), encoding="utf-8")
-    options = {"train_file": tmp_path / "rare.txt", "max_steps": 1, "vocab_size": 60}
-    pretrain(tmp_path / "first", **options)
+    options = {"train_file": tmp_path / "rare.txt", "max_steps": 1}
+    pretrain(tmp_path / "first", **options, vocab_size=60)
     pretrain(tmp_path / "second", **options, model_name_or_path=tmp_path / "first")
     first, second = (SyntheticLanguage.from_pretrained(tmp_path / n) for n in ("first", "second"))
     assert first.spell("ж") != "ж"
@@ -661,6 +672,15 @@ def test_a_tokenizer_of_ones_own(tmp_path, text, tokenizer):
     assert found.convert_ids_to_tokens(range(len(tokenizer))) == tokenizer.convert_ids_to_tokens(
         range(len(tokenizer))
     )
+
+
+def test_a_stream_that_is_all_held_out_is_refused(tmp_path, text, tokenizer, capsys):
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    options = {"streaming": True, "tokenizer_name": tmp_path / "tokenizer"}
+    with pytest.raises(SystemExit):
+        pretrain(tmp_path / "run", train_file=text["train_file"], **options)
+    assert "all of it went to validation (give --validation_file)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 # --- mistakes -------------------------------------------------------------------------------------
@@ -823,7 +843,7 @@ def test_a_mistake_is_one_line_before_anything_is_written(name, bad, text, tmp_p
     options, expected = MISTAKES[name]
     options = {**text, **{n: filled(v, bad) for n, v in options.items()}}
     with pytest.raises(SystemExit) as stop:
-        pretrain(tmp_path / "run", **{n: v for n, v in options.items() if v is not None})
+        pretrain(tmp_path / "run", **options)
     assert stop.value.code == 2
     errors = capsys.readouterr().err
     (line,) = errors.splitlines()

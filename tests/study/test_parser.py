@@ -77,8 +77,10 @@ def test_a_parser_is_not_overwritten_unasked(trained, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--max_steps", "0"), "--max_steps 0: give 1 or more"),
-        (("--seed", "-1"), "--seed -1: give 0 or more"),
+        (("--max_steps", "0"), "--max_steps 0: give 1 to 4294967295"),
+        (("--seed", "-1"), "--seed -1: give 0 to 4294967295"),
+        (("--seed", str(2**64)), f"--seed {2**64}: give 0 to"),
+        (("--test_file", ""), "No such file or directory: ''"),
         (("--language", "zz"), "--language zz: spaCy knows no such language"),
     ],
 )
