@@ -243,7 +243,7 @@ def read_task(
     """
     files, limits, data = files or {}, max_samples or {}, TaskData({})
     if (natural_languages or dataset_config_name) and not dataset_name:
-        raise ValueError("configurations and natural languages are those of a --dataset_name")
+        raise ValueError("--dataset_config_name and --natural_languages need a --dataset_name")
     if dataset_name and files:
         raise ValueError("give files or a --dataset_name, not both")
     if dataset_name:
