@@ -36,6 +36,9 @@ SPACES = re.compile(r"\s+", re.ASCII)
 # How many characters of a file are checked before it is read.
 SAMPLE = 1 << 20
 LONGEST_SENTENCE = 1 << 20  # in words
+# What readers raise for damaged sources; RecursionError is for values nested thousands deep.
+LIBRARY_ERRORS: tuple[type[Exception], ...] = (DatasetGenerationError, pa.ArrowException, OSError)
+LIBRARY_ERRORS += (ValueError, TypeError, RecursionError)
 
 
 @lru_cache(maxsize=4)
@@ -216,14 +219,7 @@ def errors_that_name(source: str, kind: str = "rows") -> Iterator[None]:
     """Make what a library says of a damaged source an error of one line."""
     try:
         yield
-    except (
-        DatasetGenerationError,
-        pa.ArrowException,
-        ValueError,
-        TypeError,
-        OSError,
-        *DAMAGED,
-    ) as error:
+    except (*LIBRARY_ERRORS, *DAMAGED) as error:
         # Arrow has plain OSErrors for a damaged file; those of the system have a number.
         if isinstance(error, FileNotFoundError) or getattr(error, "errno", None):
             raise
@@ -232,6 +228,15 @@ def errors_that_name(source: str, kind: str = "rows") -> Iterator[None]:
         if source not in reason:
             reason = f"{source} cannot be read as {kind}: {reason:.300}"
         raise ValueError(reason) from None
+
+
+def file_rows(path: str) -> Iterator[Row]:
+    """The rows of a file by its format, whatever their types; a name that a row lacks is null."""
+    check_file(path)
+    kind = file_format(path)
+    with errors_that_name(path, kind):
+        names = dict.fromkeys(name for row in _rows(kind, path, None) for name in row)
+        yield from (names | row for row in _rows(kind, path, None))
 
 
 def read_file(path: str, *, streaming: bool = False) -> Corpus:

@@ -1,5 +1,6 @@
 """Rows of text or of words: columns, values that are checked as they are read, sentences."""
 
+import reprlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ def as_text(value: Any, where: str) -> str | None:
     """A text, or None for null; ValueError, which names `where`, for anything else."""
     if value is None or isinstance(value, str):
         return value
-    raise ValueError(f"{where}: {_shown(value)} stands where a text belongs")
+    raise ValueError(f"{where}: {reprlib.repr(value)} stands where a text belongs")
 
 
 def as_words(value: Any, where: str) -> list[str] | None:
@@ -33,12 +34,7 @@ def as_words(value: Any, where: str) -> list[str] | None:
         return None
     if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
         return list(value)
-    raise ValueError(f"{where}: {_shown(value)} stands where a list of words belongs")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    raise ValueError(f"{where}: {reprlib.repr(value)} stands where a list of words belongs")
 
 
 def row_text(row: dict[str, Any]) -> str:

@@ -76,6 +76,8 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
     words_only = column.type == pa.list_(pa.string()) and not pc.list_flatten(column).null_count
     for number, value in enumerate(() if (words_only if words else texts_only) else column, 1):
         check(value.as_py(), f"{source}, row {number}")
+    if column.null_count == len(column):
+        raise ValueError(f"{source}: every {known[0]} is null: there is nothing to read")
     if column.null_count:
         logger.warning("%s: skipped %d row(s) without %s", source, column.null_count, known[0])
     corpus = corpus.select_columns(list(used.values()))
@@ -111,13 +113,17 @@ def _first(corpus: Corpus, count: int | None) -> Corpus:
     return corpus.select(range(min(count, len(corpus))))
 
 
-def _held_out(train: Corpus, percentage: int, max_rows: int | None) -> tuple[Corpus, Corpus]:
+def _held_out(
+    train: Corpus, percentage: int, max_rows: int | None, source: str
+) -> tuple[Corpus, Corpus]:
     """A corpus in two: its last part is for validation; of a stream, its first rows are."""
     if isinstance(train, IterableDataset):
         count = max_rows or STREAM_VALIDATION_ROWS
         return train.skip(count), train.take(count)
     if len(train) < 2:
-        raise ValueError("one row of text gives no validation set: give a --validation_file")
+        raise ValueError(
+            f"{source} has one row of text, which gives no validation set: give a --validation_file"
+        )
     # Nothing is drawn. The seed is there because the cache would else take each split for another.
     parts = train.train_test_split(percentage / 100, shuffle=False, seed=0)
     return parts["train"], parts["test"]
@@ -159,7 +165,9 @@ def load_splits(
         train = embedded_corpus("train", streaming=streaming)
         validation = embedded_corpus("validation", streaming=streaming)
     if validation is None:
-        train, validation = _held_out(train, percentage, max_eval_samples)
+        train, validation = _held_out(
+            train, percentage, max_eval_samples, ", ".join(train_file) or str(dataset_name)
+        )
     return _first(train, max_train_samples), _first(validation, max_eval_samples)
 
 

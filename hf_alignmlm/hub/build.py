@@ -87,10 +87,8 @@ def _builders(arguments: BuildArguments) -> dict[str, ParallelCorpus]:
     dataset, config = arguments.dataset_name, arguments.dataset_config_name
     files = [*arguments.train_file, *arguments.validation_file, *arguments.test_file]
     names = [SyntheticLanguage(name).name for name in arguments.language]
-    counts = (arguments.max_samples, arguments.preprocessing_num_workers)
     for wrong, message in (
         (not arguments.output_dir, "name a folder with --output_dir"),
-        ("" in asdict(arguments).values(), "an option is empty: leave it out"),
         (task and task not in TASKS, f"unknown task_name {task!r}: known are {', '.join(TASKS)}"),
         (arguments.test_file and not task, "a corpus has no test set: leave out --test_file"),
         (files and not arguments.train_file, "files of other splits need a --train_file"),
@@ -98,7 +96,6 @@ def _builders(arguments: BuildArguments) -> dict[str, ParallelCorpus]:
         (config and not dataset, "--dataset_config_name needs a --dataset_name"),
         (len({*names}) < len(names), f"--language names one twice: {', '.join(names)}"),
         (NATURAL in names, f"{NATURAL} is no derived language: name another"),
-        (any(n is not None and n < 1 for n in counts), "counts of rows and processes start at 1"),
         (not arguments.license.isprintable(), "--license is not one line of text"),
         (model and not Path(model, LANGUAGE_FILE).is_file(), f"{model} has no {LANGUAGE_FILE}"),
     ):

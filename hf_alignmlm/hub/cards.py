@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+from huggingface_hub import DatasetCard, ModelCard
 
 from hf_alignmlm import __version__, minienglish
 from hf_alignmlm.arguments import one_line_errors
@@ -25,15 +25,12 @@ from hf_alignmlm.tasks import TASKS
 CARD_FILE = "README.md"
 # What a built dataset keeps of itself, in the folder of each configuration.
 BUILD_FILE = "build.json"
-TAGS = ["hf_alignmlm", "multilingual", "arxiv:2211.08547"]
-CORPUS_CATEGORIES = ["fill-mask", "translation"]
-SCORES = {"source": "original language", "bz": "zero-shot", "bs": "supervised"}
 
 
 def printable(text: Any) -> str:
     """Text of others with a space for what is no character of a line, as a name of a file may be
     of any bytes."""
-    return re.sub(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", " ", str(text))
+    return re.sub(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]", " ", str(text))
 
 
 def line(text: Any) -> str:
@@ -98,9 +95,12 @@ TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
 )
 TEMPLATES.filters |= {"plain": plain, "code": code, "number": number, "task_title": task_title}
+# A text in JSON's quotes is YAML, and the class of the card writes it as YAML does.
+TEMPLATES.filters |= {"yaml": lambda text: json.dumps(printable(text), ensure_ascii=False)}
 TEMPLATES.filters |= {"quoted": lambda t: json.dumps(t, ensure_ascii=not t.isprintable())}
 TEMPLATES.globals |= {"version": __version__, "OBJECTIVES": OBJECTIVES, "TASKS": TASKS}
-TEMPLATES.globals |= {"corpus_name": corpus_name, "citations": citations}
+TEMPLATES.globals |= {"corpus_name": corpus_name, "citations": citations, "line": line}
+TEMPLATES.globals |= {"task_title": task_title}
 
 
 @contextlib.contextmanager
@@ -110,23 +110,6 @@ def _damaged(where: str) -> Iterator[None]:
         yield
     except (jinja2.TemplateError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{where} is damaged: {error}") from None
-
-
-def _eval_results(tasks: Sequence[Mapping[str, Any]]) -> list[EvalResult]:
-    return [
-        EvalResult(
-            task_type=getattr(TASKS.get(task["task"]), "category", task["task"]),
-            task_name=task_title(task["task"]),
-            dataset_type=corpus_name(task["arguments"], line),
-            dataset_name=f"{task_title(task['task'])}, {task['language']}",
-            metric_type=f"{task['metric']}_{name}",
-            metric_name=f"{task['metric']}, {label}",
-            metric_value=round(task[name], 2),
-        )
-        for task in tasks
-        for name, label in SCORES.items()
-        if task.get(name) is not None
-    ]
 
 
 def model_card(
@@ -146,22 +129,13 @@ def model_card(
     if transfer:
         tasks = _task_runs(run, transfer)
     with _damaged(f"{run / RESULTS_FILE} or the config.json beside it"):
-        data = ModelCardData(
-            language="en",
-            license="apache-2.0",
-            library_name="transformers",
-            pipeline_tag=getattr(TASKS.get(task), "category", None) if task else "fill-mask",
-            tags=TAGS if task else [*TAGS[:2], objective, *TAGS[2:]],
-            model_name=printable(repo_id or run.name),
-            eval_results=_eval_results(tasks) or None,
-        )
         card = TEMPLATES.get_template("task.md" if task else "model.md").render(
-            metadata=data.to_yaml(),
             name=repo_id or run.name,
             released=repo_id is not None,
             results=results,
             arguments=results["arguments"],
             config=config,
+            task=task,
             objective=objective,
             loss=(config.get("alignment_loss_type") or "cosine") if weighted else "",
             tasks=tasks,
@@ -191,22 +165,7 @@ def dataset_card(builds: dict[str, Any], name: str, *, released: bool = False) -
     """The card of a built dataset, whose `configs` let `load_dataset` find its files."""
     with _damaged(f"a {BUILD_FILE} of {name}"):
         first = next(iter(builds.values()))
-        kind, task = first["kind"], TASKS.get(first["kind"])
-        configs = []
-        for config, build in builds.items():
-            paths = {split: f"{config}/{kind}-{split}*.parquet" for split in build["splits"]}
-            files = [{"split": split, "path": path} for split, path in paths.items()]
-            configs.append({"config_name": config, "data_files": files})
-        data = DatasetCardData(
-            language="en",
-            license=printable(first["license"]),
-            task_categories=[task.category] if task else CORPUS_CATEGORIES,
-            tags=[*TAGS[:2], "synthetic", *TAGS[2:]],
-            pretty_name=printable(name),
-            configs=configs,
-        )
         card = TEMPLATES.get_template("dataset.md").render(
-            metadata=data.to_yaml(),
             name=name,
             released=released,
             builds=builds,

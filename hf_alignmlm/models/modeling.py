@@ -200,10 +200,7 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
-        """Load a checkpoint, and the dictionary that lies beside it, from disk or the Hub.
-
-        Raises ValueError, which names the checkpoint, for one that `load_whole` refuses.
-        """
+        """Load a checkpoint that is whole (`load_whole`), and the dictionary that lies beside."""
         if (name := pretrained_model_name_or_path) is None:
             return super().from_pretrained(name, *args, **kwargs)
         model = load_whole(super(), name, *args, **kwargs)

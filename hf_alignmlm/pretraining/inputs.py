@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from datasets import Dataset
+
 from hf_alignmlm.data import packing, sources, tokenizer
 from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
@@ -36,8 +38,18 @@ def load(run: Run) -> Corpora:
     return {"original": original, "derived": derived}
 
 
+def _check_stream(train: sources.Corpus) -> None:
+    if not isinstance(train, Dataset) and next(iter(train), None) is None:
+        raise ValueError(
+            "the stream has no text to train on: all of it went to validation (give "
+            "--validation_file), or it uses the derived script"
+        )
+
+
 def tokenize(run: Run, corpora: Corpora) -> Corpora:
     """Give the run its tokenizer and dictionary, and each corpus as token ids."""
+    for train, _ in corpora.values():
+        _check_stream(train)
     run.tokenizer, run.language = _tokenizer(run, [train for train, _ in corpora.values()])
     for name in ("is_local", "local_files_only"):
         run.tokenizer.init_kwargs.pop(name, None)  # where it was read is no part of what it is
@@ -136,9 +148,5 @@ def pack(run: Run, tokenized: Corpora) -> tuple[sources.Corpus, dict[str, source
         train = packed("original", 0, pair_rate=run.objective.pair_rate)
     else:
         train = sources.join([packed(name, 0, languages=[name]) for name in tokenized])
-    if run.data.streaming and next(iter(train), None) is None:
-        raise ValueError(
-            "the stream has no text to train on: all of it went to validation (give "
-            "--validation_file), or it uses the derived script"
-        )
+    _check_stream(train)
     return train, {name: packed(name, 1, languages=[name]) for name in packing.LANGUAGES}

@@ -16,7 +16,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm.data.encoding import WordEncoder
-from hf_alignmlm.data.formats import errors_that_name, read_file
+from hf_alignmlm.data.formats import errors_that_name, file_format, file_rows, read_file
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.registry import registrar
@@ -92,7 +92,8 @@ class Task:
 
     def raw_rows(self, path: str) -> Iterator[Raw]:
         """The rows of a file, as they stand there."""
-        return dataset_rows(read_file(path))
+        is_table = file_format(path) == "parquet"  # which may have classes
+        return dataset_rows(read_file(path)) if is_table else file_rows(path)
 
     def embedded(self, split: str) -> Iterator[Raw]:
         """The rows of a split of the embedded corpus, as a file would have them."""

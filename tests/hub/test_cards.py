@@ -357,6 +357,17 @@ def test_a_damaged_file_of_a_run_is_one_line(run, tmp_path, capsys, file, conten
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.parametrize("record", [[], {}, {"kind": "corpus", "splits": 3}, {"kind": "corpus"}])
+def test_a_damaged_record_of_a_build_is_one_line(tmp_path, capsys, record):
+    write_json(tmp_path / "d" / "inv" / "build.json", record)
+    with pytest.raises(SystemExit):
+        cards.card_main([str(tmp_path / "d")])
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "build.json" in error
+    assert not (tmp_path / "d" / "README.md").exists()
+
+
 def test_transfer_results_of_other_runs_are_refused(run, transfer, tmp_path, capsys):
     other = shutil.copytree(run, tmp_path / "other")
     dataset = tmp_path / "dataset"
