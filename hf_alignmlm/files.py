@@ -86,7 +86,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read JSON; a file that is not JSON is a `ValueError` that names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error})") from None
 
 

@@ -34,15 +34,12 @@ Pieces = list[list[tuple[int, ...]]]  # the token ids of each word of each sente
 
 @dataclass
 class Row:
-    """One example: the words and tree of each sentence (a pair has two); its tags, or one label.
-
-    `where` names its file and row, for messages.
-    """
+    """One example: the words and tree of each sentence (a pair has two); its tags, or one label."""
 
     words: list[list[str]]
     tags: list[str]
     trees: list[Any]
-    where: str = ""
+    where: str = ""  # its file and row, for messages
 
 
 @dataclass
@@ -211,6 +208,24 @@ def dataset_rows(dataset: Dataset) -> Iterator[Raw]:
             yield dict(zip(batch, values, strict=True))
 
 
+def hub_rows(
+    dataset: str, config: str | None, natural_languages: Sequence[str]
+) -> dict[str, Iterator[Raw]]:
+    """The rows of a dataset's splits, and those of its tests of other languages, by their names."""
+    splits = get_dataset_split_names(dataset, config)
+    if not {"train", "test"} <= set(splits):
+        raise ValueError(
+            f"{dataset} has the splits {', '.join(splits)}: a task needs train and test"
+        )
+    places = {split: (config, split) for split in SPLITS if split in splits}
+    places |= {name: (name, "test") for name in natural_languages}
+    with errors_that_name(dataset):
+        return {
+            name: dataset_rows(load_dataset(dataset, config, split=split))
+            for name, (config, split) in places.items()
+        }
+
+
 def read_task(
     task: Task,
     split_words: Split,
@@ -228,23 +243,12 @@ def read_task(
     a split without a usable row, and a row that does not fit (it names file and row).
     """
     files, limits, data = files or {}, max_samples or {}, TaskData({})
-    if natural_languages and not dataset_name:
-        raise ValueError("natural languages are configurations of a --dataset_name")
+    if (natural_languages or dataset_config_name) and not dataset_name:
+        raise ValueError("--dataset_config_name and --natural_languages need a --dataset_name")
     if dataset_name and files:
         raise ValueError("give files or a --dataset_name, not both")
     if dataset_name:
-        splits = get_dataset_split_names(dataset_name, dataset_config_name)
-        if not {"train", "test"} <= set(splits):
-            raise ValueError(
-                f"{dataset_name} has the splits {', '.join(splits)}: a task needs train and test"
-            )
-        hub = {split: (dataset_config_name, split) for split in SPLITS if split in splits}
-        hub |= {name: (name, "test") for name in natural_languages}
-        with errors_that_name(dataset_name):
-            sources = {
-                name: dataset_rows(load_dataset(dataset_name, config, split=split))
-                for name, (config, split) in hub.items()
-            }
+        sources = hub_rows(dataset_name, dataset_config_name, natural_languages)
     elif files:
         if not {"train", "test"} <= files.keys():
             raise ValueError("a task needs a train file and a test file")

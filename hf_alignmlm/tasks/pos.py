@@ -3,6 +3,7 @@
 import statistics
 import warnings
 from collections import Counter
+from itertools import compress
 
 from hf_alignmlm.tasks.base import WORDS, Raw, Row, Split, Tags, register_task
 from hf_alignmlm.tasks.tagging import TaggingTask
@@ -24,10 +25,10 @@ class Pos(TaggingTask):
         row = super().read(raw, split, where)
         if row is None or "_" not in row.tags:
             return row
-        kept = [i for i, tag in enumerate(row.tags) if tag != "_"]
+        is_word = [tag != "_" for tag in row.tags]
         for name, values in raw.items():
-            if isinstance(values, list | tuple) and len(values) == len(row.tags):
-                raw = raw | {name: [values[i] for i in kept]}
+            if isinstance(values, list | tuple) and len(values) == len(is_word):
+                raw = raw | {name: list(compress(values, is_word))}
         return super().read(raw, split, where)
 
     def score(self, predictions: Tags, references: Tags) -> dict[str, float]:

@@ -551,7 +551,8 @@ def test_a_damaged_tokenizer_is_one_line_that_names_its_folder(tmp_path, tokeniz
     assert damaged != path.read_text()
     path.write_text(damaged)
     with pytest.raises(
-        ValueError, match=r"its tokenizer\.json, tokenizer_config\.json or config\.json does not load \("
+        ValueError,
+        match=r"its tokenizer\.json, tokenizer_config\.json or config\.json does not load \(",
     ) as caught:
         load_tokenizer(str(tmp_path))
     assert str(tmp_path) in str(caught.value)

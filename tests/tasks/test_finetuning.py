@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, BertConfig, BertForMaskedLM, Trainer
 
 import run_tagging
@@ -182,8 +183,8 @@ def refusal(capsys, argv):
         ("--train_file nowhere.conllu --test_file b.conllu", "nowhere.conllu: no such file"),
         ("--dataset_name a --test_file b.conllu", "files or a --dataset_name, not both"),
         ("--dataset_name=", "--dataset_name is empty"),
-        ("--dataset_config_name en", "--dataset_config_name needs a --dataset_name"),
-        ("--natural_languages fr", "--dataset_name"),
+        ("--dataset_config_name en", "need a --dataset_name"),
+        ("--natural_languages fr", "need a --dataset_name"),
         ("--language klingon", "unknown language 'klingon'"),
         ("--language natural", "--language natural: the second language"),
         ("--seed 3", "--seed does nothing in fine-tuning: --seeds"),
@@ -194,6 +195,7 @@ def refusal(capsys, argv):
         ("--max_train_samples 0", "max_train_samples must be at least 1, not 0"),
         ("--max_eval_samples -5", "max_eval_samples must be at least 1, not -5"),
         ("--resume_from_checkpoint here", "--resume_from_checkpoint does nothing here"),
+        ("--label_names label", "--label_names: a task has its own"),
         ("--metric_for_best_model accuracy", "--metric_for_best_model: eval_loss is the only"),
         ("--load_best_model_at_end", "--load_best_model_at_end needs an --eval_strategy"),
     ],
@@ -236,6 +238,20 @@ def test_a_damaged_file_of_the_checkpoint_is_named(checkpoint, tmp_path, capsys,
     (folder / name).write_text(text)
     argv = ["--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "run"), *FAST]
     assert name in refusal(capsys, [*argv, "--task_name", "pos"])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("change", ["one tensor less", "another model's"])
+def test_a_checkpoint_that_does_not_load_whole_is_refused(checkpoint, tmp_path, capsys, change):
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    tensors = load_file(folder / "model.safetensors")
+    if change == "one tensor less":
+        del tensors["bert.encoder.layer.0.output.dense.weight"]
+    else:
+        tensors = {f"electra.{name}": tensor for name, tensor in tensors.items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    argv = ["--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "run"), *FAST]
+    assert "is no whole checkpoint" in refusal(capsys, [*argv, "--task_name", "ner"])
     assert not (tmp_path / "run").exists()
 
 
@@ -347,6 +363,14 @@ def test_without_a_checkpoint_the_option_is_named(capsys):
         finetuning.main(["--task_name", "pos"], "tag")
     assert stopped.value.code == 2
     assert "name a checkpoint with --model_name_or_path" in capsys.readouterr().err
+    error = refusal(capsys, ["--model_name_or_path", "nowhere", "--task_name", "pos"])
+    assert "--model_name_or_path nowhere" in error
+
+
+def test_an_empty_task_is_not_the_commands_own(checkpoint, capsys):
+    with pytest.raises(SystemExit):
+        finetuning.main(["--model_name_or_path", checkpoint, "--task_name", ""], "nli")
+    assert "--task_name is empty" in capsys.readouterr().err
 
 
 def test_a_run_to_push_gives_its_arguments(checkpoint, tmp_path):

@@ -21,7 +21,9 @@ class TaskArguments:
     """Which checkpoint, task, language and data. With no data named, the embedded corpus."""
 
     model_name_or_path: str = option("", "Checkpoint of `alignmlm pretrain`, or a WordPiece BERT.")
-    task_name: str = option("", "The task, as pos; an unknown name lists those of this command.")
+    task_name: str | None = option(
+        None, "The task, as pos; an unknown name lists those of this command."
+    )
     language: str | None = option(None, "The derived language; default: the checkpoint's.")
     train_file: str | None = option(None, "CoNLL-U, JSON lines, CSV, parquet or columns of tags.")
     validation_file: str | None = option(None, "The same, to look at while choosing options.")
@@ -86,10 +88,10 @@ def check(argv: Sequence[str] | None, command: str) -> Run | None:
     (options, args), arguments = parse([TaskArguments, FineTuningArguments], argv, **defaults)
     if not name:
         raise ValueError("name a checkpoint with --model_name_or_path")
-    task = tasks.get(options.task_name or default)
+    task = tasks.get(asked["task_name"])
     if task is None:
         known = ", ".join(tasks)
-        raise ValueError(f"unknown task_name {options.task_name!r}: known are {known}")
+        raise ValueError(f"unknown task_name {asked['task_name']!r}: known are {known}")
     language, folder = load_language(options), Path(args.output_dir)
     run = Run(task, options, args, arguments, config, language, folder, load_results(name))
     check_options(run, option_names(argv))
@@ -106,11 +108,9 @@ def load_config(name: str) -> Any:
         if size_of(config) and config.max_position_embeddings >= 3:
             return config
         reason = f"max_position_embeddings is {config.max_position_embeddings}"
-    except OSError:
-        raise  # it names the file
-    except Exception as error:  # whatever a damaged file leads to
+    except Exception as error:  # whatever a damaged or missing file leads to
         reason = str(error)[:200]
-    raise ValueError(f"{name}/config.json describes no model to fine-tune: {reason}")
+    raise ValueError(f"--model_name_or_path {name}: no config.json of a model to tune: {reason}")
 
 
 def load_language(options: TaskArguments) -> SyntheticLanguage:
@@ -140,21 +140,19 @@ def load_results(name: str) -> dict[str, Any]:
 
 def check_options(run: Run, given: Sequence[str]) -> None:
     """Refuse options that would do nothing, or that would fail after training."""
-    options, positions = run.options, run.config.max_position_embeddings
+    options, args, positions = run.options, run.args, run.config.max_position_embeddings
     wrong = {
         "--seed does nothing in fine-tuning: --seeds has the seed of each": "seed" in given,
         "--seeds names a seed twice": len(set(options.seeds)) < len(options.seeds),
         f"--max_seq_length is more than the model's {positions} positions": (
             (options.max_seq_length or 0) > positions
         ),
-        "--dataset_config_name needs a --dataset_name": (
-            options.dataset_config_name is not None and options.dataset_name is None
-        ),
+        "--label_names: a task has its own": args.label_names is not None,
         "--load_best_model_at_end needs an --eval_strategy": (
-            run.args.load_best_model_at_end and run.args.eval_strategy == "no"
+            args.load_best_model_at_end and args.eval_strategy == "no"
         ),
         "--metric_for_best_model: eval_loss is the only one": (
-            run.args.metric_for_best_model not in (None, "loss", "eval_loss")
+            args.metric_for_best_model not in (None, "loss", "eval_loss")
         ),
     }
     for message, is_wrong in wrong.items():
