@@ -99,10 +99,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def read_results(folder: str | Path) -> list[dict[str, Any]]:
-    """The results of every run below a folder; damaged files, and those of others, are named.
-
-    A study's folder has its results as `results/NAME.json`, without the runs. None is a ValueError.
-    """
+    """The results of all runs below a folder, or in a study's `results`; `ValueError` for none."""
     root = Path(folder)
     paths = sorted(root.rglob(RESULTS_FILE)) or sorted(root.rglob("results/*.json"))
     results = {}
@@ -117,8 +114,9 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
         # A task run used the dictionary of its checkpoint, whose results may lie here too.
         model = result["arguments"].get("model_name_or_path")
         checkpoint = path.parent.parent / Path(model).name / path.name if model else path
-        arguments = results.get(checkpoint, result)["arguments"]
-        result.setdefault("dictionary_fraction", arguments.get("dictionary_fraction", 1.0))
+        entries = results.get(checkpoint, result)["arguments"] | result
+        share = entries.get("dictionary_fraction")
+        result["dictionary_fraction"] = 1.0 if share is None else share
     return list(results.values())
 
 

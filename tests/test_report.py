@@ -226,6 +226,8 @@ def test_a_damaged_results_file_is_named_and_left_out(tmp_path, caplog, monkeypa
     """One warning line each; the report is that of the others."""
     write_json(tmp_path / "whole/pos/all_results.json", run("m$l_{m", "pos", [40.0], 0.3))
     write_json(tmp_path / "whole/made/all_results.json", MADE | {"arguments": None})
+    nulls = {"dictionary_fraction": None, "arguments": {"dictionary_fraction": None}}
+    write_json(tmp_path / "whole/nulls/all_results.json", MADE | nulls)
     whole = transfer.report(tmp_path / "whole", tmp_path / "out")
     for number, damage in enumerate(DAMAGED.values()):
         path = tmp_path / f"whole/bad{number}/all_results.json"

@@ -94,13 +94,16 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     keep_trailing_newline=True,
 )
-TEMPLATES.filters |= {"plain": plain, "code": code, "number": number, "task_title": task_title}
-# A text in JSON's quotes is YAML, and the class of the card writes it as YAML does.
-TEMPLATES.filters |= {"yaml": lambda text: json.dumps(printable(text), ensure_ascii=False)}
-TEMPLATES.filters |= {"quoted": lambda t: json.dumps(t, ensure_ascii=not t.isprintable())}
-TEMPLATES.globals |= {"version": __version__, "OBJECTIVES": OBJECTIVES, "TASKS": TASKS}
-TEMPLATES.globals |= {"corpus_name": corpus_name, "citations": citations, "line": line}
-TEMPLATES.globals |= {"task_title": task_title}
+TEMPLATES.filters |= {
+    **{"plain": plain, "code": code, "number": number, "task_title": task_title},
+    # A text in JSON's quotes is YAML, and the class of the card writes it as YAML does.
+    "yaml": lambda text: json.dumps(printable(text), ensure_ascii=False),
+    "quoted": lambda text: json.dumps(text, ensure_ascii=not text.isprintable()),
+}
+TEMPLATES.globals |= {
+    **{"version": __version__, "OBJECTIVES": OBJECTIVES, "TASKS": TASKS},
+    **{"corpus_name": corpus_name, "citations": citations, "line": line},
+}
 
 
 @contextlib.contextmanager
