@@ -845,7 +845,11 @@ def combinations() -> Iterator[Case]:
             "pretrain",
             given({"config_overrides": override}),
             False,
-            (override.partition("=")[0] or "config_overrides", "config_overrides"),
+            (
+                override.partition("=")[0] or "config_overrides",
+                "config_overrides",
+                "max_seq_length",
+            ),
             True,
         )
     for language, right in LANGUAGES.items():
