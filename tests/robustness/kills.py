@@ -57,7 +57,7 @@ class Target:
     before: Callable[[Path], None] = lambda work: None
     between: Callable[[Path], None] = lambda work: None
     overwritten: "Target | None" = None
-    # Where the first of two is held, as shares of its events: it has its lock then, and still works.
+    # Where the first of two is held, in shares of its events: it has its lock, and still works.
     held: tuple[float, ...] = (0.5, 0.7, 0.85)
 
 
