@@ -624,12 +624,12 @@ OVERRIDES = (
         "hidden_size=-1",
         "hidden_size=0",
         "hidden_size=nan",
-        "hidden_size=15",
+        "hidden_size=17",
         "hidden_size",
         "=",
         "a=b=c",
     ),
-    *("nonsense=1", "num_attention_heads=0", "num_attention_heads=3", "num_hidden_layers=-1"),
+    *("nonsense=1", "num_attention_heads=0", "num_attention_heads=7", "num_hidden_layers=-1"),
     *(
         "vocab_size=10",
         "max_position_embeddings=8",
@@ -641,14 +641,12 @@ OVERRIDES = (
 )
 LANGUAGES: dict[str, bool | None] = {
     **dict.fromkeys(("trans", "trans_inv", "trans50", "trans50_perm", "trans_perm"), True),
-    **dict.fromkeys(
-        ("trans__inv", "_inv", "inv", "trans_", "trans-1", "trans1000", "trans_syn-"), False
-    ),
+    **dict.fromkeys(("trans__inv", "_inv", "trans_", "trans-1", "trans1000", "trans_syn-"), False),
     **dict.fromkeys(
         ("trans_syn-xx", "natural_inv", "natural", "trans_inv ", "trans;rm", "trans_nope"), False
     ),
     **dict.fromkeys(
-        ("TRANS", "trans0", "trans100", "trans050", "trans_inv_perm", "trans_inv_inv"), None
+        ("inv", "TRANS", "trans0", "trans100", "trans050", "trans_inv_perm", "trans_inv_inv"), None
     ),
 }
 # Several options that do not go together, or that would do nothing.
