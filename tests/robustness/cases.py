@@ -35,6 +35,14 @@ from hf_alignmlm.tasks.finetuning.options import TaskArguments
 Options = dict[str, Any]
 
 
+# What would do nothing beside an option, and so is left out of the command.
+IDLE = {
+    ("pretrain", "model_name_or_path"): ("config_overrides", "vocab_size"),
+    ("pretrain", "tokenizer_name"): ("vocab_size",),
+    ("pretrain", "validation_split_percentage"): ("validation_file",),
+}
+
+
 @dataclass(frozen=True)
 class Case:
     """A call of a command. `change` writes what is damaged into a folder, and changes the options.
@@ -53,7 +61,10 @@ class Case:
     def make(self, world: World, folder: Path) -> list[str]:
         """Write the case's files into a folder; the command line."""
         options = world.options(self.command, folder / "out")
-        return words_of(options | self.change(world, folder, options, Random(self.name)))
+        changed = self.change(world, folder, options, Random(self.name))
+        idle = {name for given in changed for name in IDLE.get((self.command, given), ())}
+        kept = {name: value for name, value in options.items() if name not in idle}
+        return words_of(kept | changed)
 
 
 # Who reads what: content and format, command, option, more options.
@@ -561,7 +572,8 @@ def wrong(name: str, value: str) -> bool | None:
 def _option_case(command: str, name: str, value: str, right: bool | None) -> Case:
     def change(world: World, folder: Path, options: Options, rng: Random) -> Options:
         given = {name: str(world.empty) if value == "FOLDER" else value}
-        return ({"objective": OBJECTIVE[name]} if name in OBJECTIVE else {}) | given
+        streaming = {"streaming": True} if name == "shuffle_buffer" else {}
+        return ({"objective": OBJECTIVE[name]} if name in OBJECTIVE else streaming) | given
 
     # "x: no such file" names the option's value.
     named = (
@@ -612,12 +624,12 @@ OVERRIDES = (
         "hidden_size=-1",
         "hidden_size=0",
         "hidden_size=nan",
-        "hidden_size=15",
+        "hidden_size=17",
         "hidden_size",
         "=",
         "a=b=c",
     ),
-    *("nonsense=1", "num_attention_heads=0", "num_attention_heads=3", "num_hidden_layers=-1"),
+    *("nonsense=1", "num_attention_heads=0", "num_attention_heads=7", "num_hidden_layers=-1"),
     *(
         "vocab_size=10",
         "max_position_embeddings=8",
@@ -629,14 +641,12 @@ OVERRIDES = (
 )
 LANGUAGES: dict[str, bool | None] = {
     **dict.fromkeys(("trans", "trans_inv", "trans50", "trans50_perm", "trans_perm"), True),
-    **dict.fromkeys(
-        ("trans__inv", "_inv", "inv", "trans_", "trans-1", "trans1000", "trans_syn-"), False
-    ),
+    **dict.fromkeys(("trans__inv", "_inv", "trans_", "trans-1", "trans1000", "trans_syn-"), False),
     **dict.fromkeys(
         ("trans_syn-xx", "natural_inv", "natural", "trans_inv ", "trans;rm", "trans_nope"), False
     ),
     **dict.fromkeys(
-        ("TRANS", "trans0", "trans100", "trans050", "trans_inv_perm", "trans_inv_inv"), None
+        ("inv", "TRANS", "trans0", "trans100", "trans050", "trans_inv_perm", "trans_inv_inv"), None
     ),
 }
 # Several options that do not go together, or that would do nothing.
@@ -845,7 +855,11 @@ def combinations() -> Iterator[Case]:
             "pretrain",
             given({"config_overrides": override}),
             False,
-            (override.partition("=")[0] or "config_overrides", "config_overrides"),
+            (
+                override.partition("=")[0] or "config_overrides",
+                "config_overrides",
+                "max_seq_length",
+            ),
             True,
         )
     for language, right in LANGUAGES.items():

@@ -57,6 +57,8 @@ class Target:
     before: Callable[[Path], None] = lambda work: None
     between: Callable[[Path], None] = lambda work: None
     overwritten: "Target | None" = None
+    # Where the first of two is held, in shares of its events: it has its lock, and still works.
+    held: tuple[float, ...] = (0.5, 0.7, 0.85)
 
 
 @dataclass
@@ -120,8 +122,8 @@ def place_of(before: Any, after: Any) -> str:
 class Watch:
     """An audit hook of a child: counts events below a folder, and acts at one of them."""
 
-    def __init__(self, work: Path, at: int, act: Callable[[], None]) -> None:
-        self.work, self.at, self.act = str(work), at, act
+    def __init__(self, work: Path, at: int, act: Callable[[], None], cache: bool) -> None:
+        self.work, self.at, self.act, self.cache = str(work), at, act, cache
         self.count, self.busy = 0, False
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
@@ -131,7 +133,8 @@ class Watch:
             mode, flags = args[1], args[2] or 0
             if not (set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR)):
                 return
-        if not str(args[0]).startswith(self.work):
+        path = str(args[0])
+        if not path.startswith(self.work) or (not self.cache and "/cache/" in path):
             return
         self.count += 1
         if self.count == self.at:
@@ -140,8 +143,17 @@ class Watch:
             self.busy = False
 
 
-def fork(target: Target, work: Path, at: int = 0, act: Callable[[], None] = lambda: None) -> int:
-    """Start a run in a child; its process id. Its count of events goes to a file beside `work`."""
+def fork(
+    target: Target,
+    work: Path,
+    at: int = 0,
+    act: Callable[[], None] = lambda: None,
+    cache: bool = True,
+) -> int:
+    """Start a run in a child; its process id. Its count of events goes to a file beside `work`.
+
+    Without `cache`, events in the cache of `datasets` are left out.
+    """
     child = os.fork()
     if child:
         return child
@@ -155,7 +167,7 @@ def fork(target: Target, work: Path, at: int = 0, act: Callable[[], None] = lamb
         datasets.config.HF_DATASETS_CACHE = work / "cache"
         datasets.config.HF_CACHE_HOME = work / "cache"
         torch.set_num_threads(1)
-        watch = Watch(work, at, act)
+        watch = Watch(work, at, act, cache)
         sys.addaudithook(watch)
         os.chdir(work)
         try:
@@ -204,11 +216,11 @@ def prepared(target: Target, scratch: Path) -> Path:
     return work
 
 
-def whole_run(target: Target, scratch: Path) -> tuple[dict[str, Any], int]:
+def whole_run(target: Target, scratch: Path, cache: bool = True) -> tuple[dict[str, Any], int]:
     """What an uninterrupted run leaves, and at how many events it writes."""
     work = prepared(target, scratch)
     target.between(work)
-    if code := ended(fork(target, work)):
+    if code := ended(fork(target, work, cache=cache)):
         raise RuntimeError(f"{target.name} fails by itself ({code}): {last_line(work)}")
     return contents(work, target.skip), int((scratch / "events").read_text())
 
@@ -240,9 +252,12 @@ def killed(target: Target, scratch: Path, points: int, tell: Callable[[Outcome],
 
 
 def two_at_once(target: Target, scratch: Path, tell: Callable[[Outcome], None]) -> None:
-    """Hold a run at an event in its middle, and call the command beside it."""
-    whole, events = whole_run(target, scratch)
-    for share in (0.35, 0.6, 0.85):
+    """Hold a run at an event in its middle, and call the command beside it.
+
+    Not while it writes to the cache of `datasets`, which has a lock of its own: the second waits.
+    """
+    whole, events = whole_run(target, scratch, cache=False)
+    for share in target.held:
         point = max(1, round(share * events))
         work, outcome = prepared(target, scratch), Outcome(target.name, point, events, 0)
         target.between(work)
@@ -255,7 +270,7 @@ def two_at_once(target: Target, scratch: Path, tell: Callable[[Outcome], None]) 
             while not go.exists():
                 time.sleep(0.01)
 
-        first = fork(target, work, point, hold)
+        first = fork(target, work, point, hold, cache=False)
         while not reached.exists():
             time.sleep(0.01)
         code = ended(fork(target, work))
@@ -356,17 +371,8 @@ def targets(world: World) -> list[Target]:
             overwritten=Target("", command("corpus", overwrite_output_dir=True)),
         ),
         Target("parse", parse),
-        Target("study", study, SKIP + r"|/calls$|README\.md", before=scripts),
+        Target("study", study, SKIP + r"|/calls$|README\.md", before=scripts, held=(0.2, 0.3, 0.4)),
     ]
-
-
-def light(world: World) -> list[Target]:
-    """Commands that write one file at once."""
-
-    def command(name: str) -> Callable[[Path], None]:
-        return lambda work: cli.run(name, words_of(world.options(name, work / "out")))
-
-    return [Target(name, command(name)) for name in ("report", "card")]
 
 
 def main() -> None:
