@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import json
 import lzma
 import os
@@ -10,6 +11,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,23 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
             raise
         compression = COMPRESSIONS[Path(path).suffix.lower()].__name__
         raise ValueError(f"{path} is a damaged {compression} file") from None
+
+
+@lru_cache
+def _digest(path: Path, *size_and_time: int) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def digests(path: str | os.PathLike[str], pattern: str = "**/*") -> list[list[str]]:
+    """Name and digest of a file, or of the files of a folder that match; empty for neither.
+
+    Here, since in a builder's module `datasets` replaces `open` and `Path` by such as take `::` in
+    a name for a part of an address.
+    """
+    files = sorted(Path(path).glob(pattern)) if Path(path).is_dir() else [Path(path)]
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return [[f.name, _digest(f, stat.st_size, stat.st_mtime_ns)] for f, stat in stats]
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

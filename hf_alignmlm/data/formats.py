@@ -36,9 +36,8 @@ SPACES = re.compile(r"\s+", re.ASCII)
 # How many characters of a file are checked before it is read.
 SAMPLE = 1 << 20
 LONGEST_SENTENCE = 1 << 20  # in words
-# What readers raise for damaged sources; RecursionError is for values nested thousands deep.
-LIBRARY_ERRORS: tuple[type[Exception], ...] = (DatasetGenerationError, pa.ArrowException, OSError)
-LIBRARY_ERRORS += (ValueError, TypeError, RecursionError)
+# What readers raise for damaged sources, and RecursionError for values nested thousands deep.
+LIBRARY_ERRORS = (DatasetGenerationError, pa.ArrowException, OSError, ValueError, TypeError)
 
 
 @lru_cache(maxsize=4)
@@ -219,7 +218,7 @@ def errors_that_name(source: str, kind: str = "rows") -> Iterator[None]:
     """Make what a library says of a damaged source an error of one line."""
     try:
         yield
-    except (*LIBRARY_ERRORS, *DAMAGED) as error:
+    except (*LIBRARY_ERRORS, *DAMAGED, RecursionError) as error:
         # Arrow has plain OSErrors for a damaged file; those of the system have a number.
         if isinstance(error, FileNotFoundError) or getattr(error, "errno", None):
             raise

@@ -125,9 +125,8 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
         raise
     except Exception as error:  # of a damaged file, there is no common class
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(
-            f"{name_or_path}: its tokenizer.json or tokenizer_config.json does not load ({reason})"
-        ) from None
+        files = "tokenizer.json, tokenizer_config.json or config.json"
+        raise ValueError(f"{name_or_path}: its {files} does not load ({reason})") from None
     check_wordpiece(tokenizer)
     return tokenizer
 

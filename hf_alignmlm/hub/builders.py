@@ -1,10 +1,9 @@
 """Builders: a corpus or a task beside its twin, as parquet that `load_dataset` takes anywhere."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from transformers.utils import logging
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.sources import code_digest, load_splits, row_text, sentences
 from hf_alignmlm.data.tokenizer import blank_tokenizer, load_tokenizer
+from hf_alignmlm.files import digests
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.tasks import TASKS, read_task
 from hf_alignmlm.tasks.base import SPLITS
@@ -32,12 +32,6 @@ def _numbered(rows: Any, starts: Sequence[int], count: int) -> Numbered:
     for start in starts:
         part = rows[start : start + count]
         yield from enumerate(part.to_pylist() if isinstance(part, pa.Table) else part, start)
-
-
-@lru_cache
-def _digest(path: Path, *size_and_time: int) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 @lru_cache
@@ -68,13 +62,13 @@ class SourceConfig(datasets.BuilderConfig):
     def record(self) -> dict[str, Any]:
         """All that the rows depend on: the options, the code, and the files as they are now."""
         own = fields(self)[len(fields(datasets.BuilderConfig)) :]
-        files = [Path(f) for f in (*self.train_file, *self.validation_file, *self.test_file)]
-        for folder, pattern in ((self.model_name_or_path, "*.json"), (self.source_name, "**/*")):
-            files += sorted(p for p in Path(folder).glob(pattern) if p.is_file()) if folder else []
+        files = [digests(f) for f in (*self.train_file, *self.validation_file, *self.test_file)]
+        files += [digests(self.model_name_or_path, "*.json")] if self.model_name_or_path else []
+        files += [digests(self.source_name)] if self.source_name else []
         return {
             "options": {field.name: getattr(self, field.name) for field in own},
             "code": code_digest(),
-            "files": [[p.name, _digest(p, p.stat().st_size, p.stat().st_mtime_ns)] for p in files],
+            "files": list(chain.from_iterable(files)),
             "revision": _revision(self.source_name, self.source_config_name),
         }
 
