@@ -219,7 +219,7 @@ def errors_that_name(source: str, kind: str = "rows") -> Iterator[None]:
     """Make what a library says of a damaged source an error of one line."""
     try:
         yield
-    except (*LIBRARY_ERRORS, *DAMAGED) as error:
+    except LIBRARY_ERRORS + DAMAGED as error:
         # Arrow has plain OSErrors for a damaged file; those of the system have a number.
         if isinstance(error, FileNotFoundError) or getattr(error, "errno", None):
             raise
