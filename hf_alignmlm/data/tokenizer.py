@@ -121,6 +121,8 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
     """Any checkpoint's tokenizer, checked to be one that a synthetic language can use."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+        if tokenizer.model_input_names[0] != "input_ids":
+            raise ValueError("model_input_names does not begin with input_ids")
     except OSError:
         raise
     except Exception as error:  # of a damaged file, there is no common class

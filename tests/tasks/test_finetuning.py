@@ -229,6 +229,7 @@ def test_the_checkpoint_is_not_overwritten(checkpoint, tmp_path, capsys, place):
         ),
         *(("all_results.json", text) for text in ("{", "[]")),
         *(("tokenizer.json", text) for text in ("{", "[]", '{"model": {}}')),
+        ("tokenizer_config.json", '{"model_input_names": ["token_type_ids"]}'),
         *(("language.json", text) for text in ("{", '{"name": "klingon"}')),
         *(("model.safetensors", text) for text in ("", "{", "x" * 100)),
     ],
