@@ -177,11 +177,11 @@ def main(argv: Sequence[str] | None = None) -> TrainingArguments | None:
                 disable_progress_bar()
             with run.args.main_process_first(desc="preparing the corpus"):
                 sequences = pack(run, tokenize(run, load(run)))
-                model = build_model(run)
+                trainer = build(run, build_model(run), *sequences)
                 if run.is_main:
+                    # The first write, after the last check; the other processes read its tokenizer.
                     held.enter_context(exclusive(run.folder))
                     claim(run)
-            trainer = build(run, model, *sequences)
         train(run, trainer)
         if not run.is_main:
             return None
