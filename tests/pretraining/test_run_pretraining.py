@@ -781,7 +781,10 @@ MISTAKES = {
         ["--config_overrides does nothing beside --model_name_or_path"],
     ),
     "resume": ({"resume_from_checkpoint": "/nowhere"}, ["--resume_from_checkpoint", "by itself"]),
-    "a push's strategy": ({"hub_strategy": "checkpoint"}, ["--hub_strategy does nothing", "at its end"]),
+    "a push's strategy": (
+        {"hub_strategy": "checkpoint"},
+        ["--hub_strategy does nothing", "at its end"],
+    ),
     # Packages that are not here, and what the library refuses when it trains.
     "wandb": ({"report_to": "wandb"}, ["wandb"]),
     "8 bits": ({"optim": "adamw_8bit"}, ["bitsandbytes"]),
