@@ -1,9 +1,11 @@
 """`alignmlm COMMAND`: one table of commands; the code of each is imported when it is called."""
 
+import gc
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -54,6 +56,8 @@ def stopped_in_one_line(argv: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stopped:
+        traceback.clear_frames(stopped.__traceback__)  # progress bars have their last word before
+        gc.collect()
         number = stopped.args[0] if stopped.args else signal.SIGINT
         without = ", without --overwrite_output_dir" if "--overwrite_output_dir" in argv else ""
         how = f"the same command{without} goes on from here"
