@@ -32,34 +32,52 @@ USAGE = "\n".join(
         "\n`alignmlm COMMAND --help` lists the options of a command.",
     ]
 )
+TRAINING = ("pretrain", "tag", "nli")
 # A package that adds an objective, a loss, an order or a task names its module in this group.
 PLUGINS = "hf_alignmlm"
 
 
-@contextmanager
-def stopped_in_one_line(argv: Sequence[str]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a command with one line that says how to go on."""
-    process, signals = os.getpid(), (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def stop(number: int, _: object) -> None:
-        for one in signals:
-            signal.signal(one, signal.SIG_DFL)  # a second one ends it at once
-        if os.getpid() != process:
-            os.kill(os.getpid(), number)  # a worker: the command itself has the word
-        raise KeyboardInterrupt(number)
+
+def _in_worker() -> None:
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_DFL)  # the command itself has the word
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _stop(number: int, _: object) -> None:
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_DFL)  # a second one ends it at once
+    raise KeyboardInterrupt(number)
+
+
+# A worker that is stopped while it is forked would run the handler of its parent, and the pool that
+# waits for its end would wait for ever. So the signal waits until the worker has no handler.
+os.register_at_fork(
+    before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS),
+    after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS),
+    after_in_child=_in_worker,
+)
+
+
+@contextmanager
+def stopped_in_one_line(command: str, argv: Sequence[str]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a command with one line that says how to go on."""
 
     before = {}
     if threading.current_thread() is threading.main_thread():
         # Of several processes the first speaks.
-        handler: Any = stop if os.environ.get("RANK", "0") == "0" else signal.SIG_DFL
-        before = {one: signal.signal(one, handler) for one in signals}
+        handler: Any = _stop if os.environ.get("RANK", "0") == "0" else signal.SIG_DFL
+        before = {one: signal.signal(one, handler) for one in SIGNALS}
     try:
         yield
     except KeyboardInterrupt as stopped:
         traceback.clear_frames(stopped.__traceback__)  # progress bars have their last word before
         gc.collect()
         number = stopped.args[0] if stopped.args else signal.SIGINT
-        without = ", without --overwrite_output_dir" if "--overwrite_output_dir" in argv else ""
+        begun = command in TRAINING and "--overwrite_output_dir" in argv
+        without = ", without --overwrite_output_dir" if begun else ""
         how = f"the same command{without} goes on from here"
         print(f"\n{sys.argv[0]}: stopped; {how}", file=sys.stderr)
         raise SystemExit(128 + number) from None
@@ -74,7 +92,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> None:
     A command that trains gives the training arguments of a run whose `--push_to_hub` is on; the
     push comes last, for it needs a card, and training knows nothing of cards.
     """
-    with stopped_in_one_line(sys.argv if argv is None else argv):
+    with stopped_in_one_line(command, sys.argv if argv is None else argv):
         for plugin in entry_points(group=PLUGINS):
             plugin.load()
         module, function, more, _ = COMMANDS[command]
