@@ -114,10 +114,12 @@ def parse(
         for args in parsed:
             if hasattr(args, "optim"):
                 _try_out(args)
-    except (ValueError, OSError):
-        raise
     except Exception as error:
-        raise ValueError(f"the library cannot train with these options: {error}") from None
+        names = [name for name in option_names(argv) if name in values]
+        if isinstance(error, ValueError) and any(name in str(error) for name in names):
+            raise
+        options = ", ".join(f"--{name}" for name in names)
+        raise ValueError(f"the library cannot follow {options}: {error}") from None
     return parsed, given
 
 

@@ -123,8 +123,6 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
         if tokenizer.model_input_names[0] != "input_ids":
             raise ValueError("model_input_names does not begin with input_ids")
-    except OSError:
-        raise
     except Exception as error:  # of a damaged file, there is no common class
         reason = str(error).partition("\n")[0] or type(error).__name__
         files = "tokenizer.json, tokenizer_config.json or config.json"

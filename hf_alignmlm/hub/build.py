@@ -97,7 +97,10 @@ def _builders(arguments: BuildArguments) -> dict[str, ParallelCorpus]:
         (len({*names}) < len(names), f"--language names one twice: {', '.join(names)}"),
         (NATURAL in names, f"{NATURAL} is no derived language: name another"),
         (not arguments.license.isprintable(), "--license is not one line of text"),
-        (model and not Path(model, LANGUAGE_FILE).is_file(), f"{model} has no {LANGUAGE_FILE}"),
+        (
+            model and not Path(model, LANGUAGE_FILE).is_file(),
+            f"--model_name_or_path {model} has no {LANGUAGE_FILE}",
+        ),
     ):
         if wrong:
             raise ValueError(message)

@@ -129,7 +129,7 @@ def model_card(
     derived = language.derive(sentence.words, tree=sentence, index=5)
     example = {"original": sentence.words, "derived": derived}
     tasks, weighted = [results] if task else [], config.get("alignment_loss_weight")
-    if transfer:
+    if transfer is not None:
         tasks = _task_runs(run, transfer)
     with _damaged(f"{run / RESULTS_FILE} or the config.json beside it"):
         card = TEMPLATES.get_template("task.md" if task else "model.md").render(
@@ -150,11 +150,14 @@ def model_card(
 
 def _task_runs(run: Path, transfer: str | Path) -> list[dict[str, Any]]:
     """The results of the task runs below a folder that started from this run's checkpoint."""
-    tasks = [result for result in read_results(transfer) if "task" in result]
+    try:
+        tasks = [result for result in read_results(transfer) if "task" in result]
+    except ValueError as error:
+        raise ValueError(f"--transfer: {error}") from None
     starts = [Path(task["arguments"].get("model_name_or_path") or "").resolve() for task in tasks]
     found = [task for task, start in zip(tasks, starts, strict=True) if start == run.resolve()]
     if not found:
-        raise ValueError(f"{transfer} holds no task run that started from {run}: leave it out")
+        raise ValueError(f"--transfer {transfer} holds no task run that started from {run}")
     return found
 
 
@@ -184,7 +187,7 @@ def card_of(
     """The card of what lies in a folder: a built dataset or a finished run; else `ValueError`."""
     folder = Path(folder)
     if builds := read_builds(folder):
-        if transfer:
+        if transfer is not None:
             raise ValueError(f"{folder} is a dataset: --transfer is for the card of a pre-training")
         return dataset_card(builds, repo_id or folder.name, released=repo_id is not None)
     if not (folder / RESULTS_FILE).exists():

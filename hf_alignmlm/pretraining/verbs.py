@@ -59,7 +59,10 @@ def _new_model(run: Run, ours: dict[str, Any]) -> BertForAlignedMaskedLM:
     name, overrides, size = run.model.config_name, run.model.config_overrides, run.model.size
     shape = SIZES[size].model | {"max_position_embeddings": run.max_seq_length}
     if name:
-        shape = AutoConfig.from_pretrained(name).to_dict()
+        try:
+            shape = AutoConfig.from_pretrained(name).to_dict()
+        except Exception as error:  # whatever a damaged or missing file leads to
+            raise ValueError(f"--config_name {name} is no configuration: {error}") from None
         if shape["model_type"] != "bert":
             raise ValueError(
                 f"{name} is a configuration of {shape['model_type']}: name one of BERT's as "
@@ -75,7 +78,8 @@ def _new_model(run: Run, ours: dict[str, Any]) -> BertForAlignedMaskedLM:
                 raise ValueError(f"{option} must be finite and at least {least}, not {number}")
         return BertForAlignedMaskedLM(config)
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{overrides or name or size} gives no model: {error}") from None
+        what = f"--config_overrides {overrides}" if overrides else name or size
+        raise ValueError(f"{what} gives no model: {error}") from None
 
 
 def claim(run: Run) -> None:
