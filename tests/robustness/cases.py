@@ -669,7 +669,7 @@ TOGETHER: list[tuple[str, str, Options, bool | None]] = [
     ("pretrain", "no checkpoint to resume", {"resume_from_checkpoint": "/nonexistent"}, False),
     ("pretrain", "an option of another objective", {"tlm_rate": "0.5"}, False),
     ("pretrain", "one checkpoint kept", {"save_strategy": "steps", "save_total_limit": 1}, None),
-    ("pretrain", "a stream without end", {"streaming": True, "max_steps": None}, False),
+    ("pretrain", "a stream without end", {"streaming": True, "max_steps": -1}, False),
     ("pretrain", "a stream", {"streaming": True}, True),
     ("pretrain", "more steps than rows", {"max_train_samples": 1}, None),
     ("pretrain", "one row to split", {"validation_file": None, "max_train_samples": 1}, None),
@@ -878,7 +878,7 @@ def combinations() -> Iterator[Case]:
             command,
             given(more),
             right,
-            (*more, "empty", "checkpoint"),
+            (*more, *map(str, more.values()), "corpus-text.txt", "empty", "checkpoint"),
             True,
         )
 
