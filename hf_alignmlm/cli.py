@@ -64,7 +64,6 @@ os.register_at_fork(
 @contextmanager
 def stopped_in_one_line(command: str, argv: Sequence[str]) -> Iterator[None]:
     """Ctrl-C and SIGTERM end a command with one line that says how to go on."""
-
     before = {}
     if threading.current_thread() is threading.main_thread():
         # Of several processes the first speaks.
