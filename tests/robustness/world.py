@@ -84,6 +84,7 @@ class World:
             "".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.ner_tags, strict=True))
             for s in sentences
         ]
+        spell = SyntheticLanguage.from_name("trans_inv").spell
         words = sorted({word for s in sentences for word in s.words if word.isalpha()})
         self.files = {
             "corpus.text": "".join(f"{text}\n" for text in self.texts).encode(),
@@ -92,7 +93,7 @@ class World:
             "nli.tsv": table(self.rows["nli"], "\t"),
             "trees.conllu": conllu(sentences),
             "ner.columns": "\n".join(columns).encode(),
-            "pairs.dictionary": "".join(f"{word}\t{word[::-1]}\n" for word in words).encode(),
+            "pairs.dictionary": "".join(f"{word}\t{spell(word)}\n" for word in words).encode(),
         }
         for name, rows in self.rows.items():
             self.files |= {f"{name}.jsonl": json_lines(rows), f"{name}.parquet": parquet(rows)}
