@@ -11,6 +11,7 @@ from typing import Any
 from damage import json_lines, parquet
 
 from hf_alignmlm import cli, minienglish
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 SHAPE = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2"
 TINY = {
