@@ -1,13 +1,13 @@
 """Files are written whole or not at all, and read with errors that a person can act on."""
 
 import bz2
+import glob
 import gzip
 import hashlib
 import json
 import lzma
 import os
 import re
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,18 +76,32 @@ def digests(path: str | os.PathLike[str], pattern: str = "**/*") -> list[list[st
     return [[f.name, _digest(f, stat.st_size, stat.st_mtime_ns)] for f, stat in stats]
 
 
+def _runs(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` beside `path` and rename, so that no reader ever sees half a file."""
+    """Write `data` beside `path` and rename, so that no reader ever sees half a file.
+
+    What a killed process left beside it is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if not _runs(old.suffixes[-2][1:]):
+            old.unlink(missing_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        partial.write_bytes(data)
+        os.replace(partial, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 
 import pytest
 
@@ -13,16 +14,25 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("more", ["", ", without --overwrite_output_dir"])
-def test_a_stopped_command_says_how_to_go_on(number, more, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("command", "words", "more"),
+    [
+        ("corpus", [], ""),
+        ("corpus", ["--overwrite_output_dir"], ""),
+        ("pretrain", [], ""),
+        ("pretrain", ["--overwrite_output_dir"], ", without --overwrite_output_dir"),
+    ],
+)
+def test_a_stopped_command_says_how_to_go_on(number, command, words, more, monkeypatch, capsys):
     before = [signal.getsignal(one) for one in SIGNALS]
-    monkeypatch.setattr(sys, "argv", ["alignmlm report"])
-    monkeypatch.setattr("hf_alignmlm.report.main", lambda argv: os.kill(os.getpid(), number))
+    monkeypatch.setattr(sys, "argv", [f"alignmlm {command}"])
+    module = import_module(f"hf_alignmlm.{cli.COMMANDS[command][0]}")
+    monkeypatch.setattr(module, "main", lambda argv: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as stop:
-        cli.run("report", more.split()[2:])
+        cli.run(command, words)
     assert stop.value.code == 128 + number
     assert capsys.readouterr().err.strip() == (
-        f"alignmlm report: stopped; the same command{more} goes on from here"
+        f"alignmlm {command}: stopped; the same command{more} goes on from here"
     )
     assert [signal.getsignal(one) for one in SIGNALS] == before
 

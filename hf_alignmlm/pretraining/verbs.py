@@ -177,14 +177,15 @@ def main(argv: Sequence[str] | None = None) -> TrainingArguments | None:
             run = check(argv)
             if run is None:
                 return None
-            if not run.is_main:
+            if run.is_main:
+                held.enter_context(exclusive(run.folder))
+            else:
                 disable_progress_bar()
             with run.args.main_process_first(desc="preparing the corpus"):
                 sequences = pack(run, tokenize(run, load(run)))
                 trainer = build(run, build_model(run), *sequences)
                 if run.is_main:
                     # The first write, after the last check; the other processes read its tokenizer.
-                    held.enter_context(exclusive(run.folder))
                     claim(run)
         train(run, trainer)
         if not run.is_main:
