@@ -99,6 +99,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(data)
+        os.chmod(partial, 0o644)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -25,15 +26,38 @@ def fail(*_):
     raise OSError("no space left")
 
 
-@pytest.mark.parametrize("step", ["fdopen", "chmod", "replace"])
+@pytest.mark.parametrize(
+    "step", ["pathlib.Path.write_bytes", "os.chmod", "os.replace"], ids=lambda step: step[-7:]
+)
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
     path = tmp_path / "file.txt"
     write_text(path, "old")
-    monkeypatch.setattr(os, step, fail)
+    monkeypatch.setattr(step, fail)
     with pytest.raises(OSError, match="no space left"):
         write_text(path, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
     assert path.read_text() == "old"
+
+
+KILLED = """
+import os, signal, sys
+from hf_alignmlm import files
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+files.write_text(sys.argv[1], "half")
+"""
+
+
+def test_what_a_killed_write_leaves_is_removed_by_the_next(tmp_path):
+    path, mine = tmp_path / "file[1].txt", tmp_path / ".file[1].txt.mine"
+    mine.write_text("mine")
+    killed = subprocess.run([sys.executable, "-c", KILLED, path])
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = {*tmp_path.iterdir()} - {mine}
+    alive = left.with_name(f".{path.name}.{os.getppid()}.partial")
+    alive.write_text("another process still writes")
+    write_text(path, "whole")
+    assert {*tmp_path.iterdir()} == {path, mine, alive}
+    assert path.read_text() == "whole"
 
 
 def test_json_comes_back_and_stays_legible(tmp_path):
