@@ -22,7 +22,8 @@ RUN_FILES = (
     "training_args.bin",
 )
 RUN_ENTRIES = re.compile(
-    "|".join([*map(re.escape, RUN_FILES), r"checkpoint-\d+|scores-(original|derived)-\d+\.json"])
+    "|".join(map(re.escape, RUN_FILES))
+    + r"|checkpoint-\d+|(scores|checkpoints)-(original|derived)-\d+(\.json)?"
 )
 # What may change between a run and its resumption.
 FREE_ARGUMENTS = {
@@ -84,7 +85,8 @@ def _check_overwriting(folder: Path, keep: str | Path | None) -> None:
             )
     recorded = (folder / ARGUMENTS_FILE).exists()
     for path in _entries(folder):
-        if not recorded or (path.is_dir() and not _begun(path)):
+        foreign = path.name.startswith("checkpoint-") and path.is_dir() and not _begun(path)
+        if not recorded or foreign:
             raise ValueError(
                 f"{path} is of no run of these scripts, and is not overwritten: move it away, or "
                 "name another --output_dir"

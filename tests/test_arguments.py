@@ -177,6 +177,7 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "checkpoint-9" / f".{MANIFEST_FILE}.x7").write_text("half")
     (tmp_path / "scores-derived-3.json").write_text("old")
+    (tmp_path / "checkpoints-original-0" / "checkpoint-4").mkdir(parents=True)
     (tmp_path / f".{RESULTS_FILE}.x7").write_text("half")
     mine = {"notes.txt", "checkpoint-old.txt", "scores-mine.json", "checkpoint-5.zip", ".notes"}
     for name in mine:
