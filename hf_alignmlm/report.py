@@ -20,7 +20,7 @@ from hf_alignmlm import figures
 from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.figures import is_number, ordered, task_title
 from hf_alignmlm.figures import save_figure as save_figure
-from hf_alignmlm.files import read_json, write_text
+from hf_alignmlm.files import exclusive, read_json, write_text
 from hf_alignmlm.objectives import OBJECTIVES
 from hf_alignmlm.runs import RESULTS_FILE
 from hf_alignmlm.tasks import TASKS
@@ -276,13 +276,14 @@ def sections(
 def report(folder: str | Path, output_dir: str | Path) -> str:
     """Write tables and figures of all runs below `folder`; the text of `transfer.md`."""
     results = read_results(folder)
-    parts = ["# Transfer report\n", *sections(results, Path(output_dir))]
-    if cells := cells_of(results):
-        axes = [sorted(set(names)) for names in zip(*cells, strict=True)]
-        missing = ["/".join(key) for key in itertools.product(*axes) if key not in cells]
-        parts.append(f"Missing cells of this grid: {', '.join(missing) or 'none'}.\n")
-    text = "\n".join(parts)
-    write_text(Path(output_dir) / "transfer.md", text)
+    with exclusive(output_dir):
+        parts = ["# Transfer report\n", *sections(results, Path(output_dir))]
+        if cells := cells_of(results):
+            axes = [sorted(set(names)) for names in zip(*cells, strict=True)]
+            missing = ["/".join(key) for key in itertools.product(*axes) if key not in cells]
+            parts.append(f"Missing cells of this grid: {', '.join(missing) or 'none'}.\n")
+        text = "\n".join(parts)
+        write_text(Path(output_dir) / "transfer.md", text)
     return text
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 import pytest
 
 from hf_alignmlm import cli
+from hf_alignmlm.files import exclusive
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -52,3 +53,16 @@ def test_a_worker_that_is_stopped_says_nothing(monkeypatch, capfd):
     monkeypatch.setattr("hf_alignmlm.report.main", work)
     cli.run("report", [])
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["report", "card"])
+def test_a_second_report_or_card_of_one_place_is_refused(command, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "output"
+    monkeypatch.setattr("hf_alignmlm.report.read_results", lambda _: [])
+    monkeypatch.setattr("hf_alignmlm.hub.cards.card_of", lambda *_, **__: "card")
+    option = {"report": "--output_dir", "card": "--output"}[command]
+    with exclusive(output), pytest.raises(SystemExit) as stop:
+        cli.run(command, [str(tmp_path), option, str(output)])
+    assert stop.value.code == 2
+    assert f"{output} is in use by another command" in capsys.readouterr().err
+    assert not output.exists()

@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from hf_alignmlm import __version__, minienglish
 from hf_alignmlm.arguments import one_line_errors
-from hf_alignmlm.files import write_text
+from hf_alignmlm.files import exclusive, write_text
 from hf_alignmlm.languages.synthetic import NATURAL, SyntheticLanguage
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
 from hf_alignmlm.objectives import OBJECTIVES
@@ -207,5 +207,7 @@ def card_main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with one_line_errors():
         path = Path(args.output or Path(args.run) / CARD_FILE)
-        write_text(path, str(card_of(args.run, transfer=args.transfer)))
+        card = str(card_of(args.run, transfer=args.transfer))
+        with exclusive(path):
+            write_text(path, card)
         print(f"Card in {path}")
