@@ -94,6 +94,7 @@ class World:
             "nli.tsv": table(self.rows["nli"], "\t"),
             "trees.conllu": conllu(sentences),
             "ner.columns": "\n".join(columns).encode(),
+            "natural.dictionary": "".join(f"{word}\t{word}\n" for word in words).encode(),
             "pairs.dictionary": "".join(f"{word}\t{spell(word)}\n" for word in words).encode(),
         }
         for name, rows in self.rows.items():
