@@ -109,8 +109,7 @@ class World:
         self.checkpoint, self.task, self.built = (
             folder / n for n in ("checkpoint", "task", "built")
         )
-        self.empty, self.sentences = folder / "empty", sentences
-        self.empty.mkdir(exist_ok=True)
+        self.sentences = sentences
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             for command, out in (
                 ("pretrain", self.checkpoint),
