@@ -133,7 +133,7 @@ class Watch:
             mode, flags = args[1], args[2] or 0
             if not (set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR)):
                 return
-        path = str(args[0])
+        path = os.path.abspath(str(args[0]))  # the study is told folders below the current one
         if not path.startswith(self.work) or (not self.cache and "/cache/" in path):
             return
         self.count += 1
