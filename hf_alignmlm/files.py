@@ -59,24 +59,29 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
         raise ValueError(f"{path} is a damaged {compression} file") from None
 
 
+def sha256(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 @lru_cache
 def _digest(path: Path, *size_and_time: int) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]
 
 
 def digests(path: str | os.PathLike[str], pattern: str = "**/*") -> list[list[str]]:
     """Name and digest of a file, or of the files of a folder that match; empty for neither.
 
-    Here, since in a builder's module `datasets` replaces `open` and `Path` by such as take `::` in
-    a name for a part of an address.
+    It stands here and not beside the builders, because `datasets` replaces `open` and `Path` in a
+    builder's module, and its own read a file named `a::b.txt` as the address of two.
     """
     files = sorted(Path(path).glob(pattern)) if Path(path).is_dir() else [Path(path)]
     stats = [(file, file.stat()) for file in files if file.is_file()]
     return [[f.name, _digest(f, stat.st_size, stat.st_mtime_ns)] for f, stat in stats]
 
 
-def _runs(process: str) -> bool:
+def _is_running(process: str) -> bool:
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, ValueError):
@@ -86,24 +91,31 @@ def _runs(process: str) -> bool:
     return True
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` beside `path` and rename, so that no reader ever sees half a file.
+@contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path beside `path` to write to, renamed at the end: no reader ever sees half a file.
 
     What a killed process left beside it is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        if not _runs(old.suffixes[-2][1:]):
+        if not _is_running(old.suffixes[-2][1:]):
             old.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(data)
+        yield partial
         os.chmod(partial, 0o644)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data`, whole or not at all."""
+    with whole(path) as partial:
+        partial.write_bytes(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -122,6 +134,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error})") from None
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read one JSON object; `ValueError`, which names the file, for anything else."""
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return record
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from hf_alignmlm import figures
 from hf_alignmlm.arguments import one_line_errors
 from hf_alignmlm.figures import is_number, ordered, task_title
 from hf_alignmlm.figures import save_figure as save_figure
-from hf_alignmlm.files import exclusive, read_json, write_text
+from hf_alignmlm.files import exclusive, read_record, write_text
 from hf_alignmlm.objectives import OBJECTIVES
 from hf_alignmlm.runs import RESULTS_FILE
 from hf_alignmlm.tasks import TASKS
@@ -71,14 +71,6 @@ ENTRIES: dict[str, Callable[[Any], bool]] = {
         and all(isinstance(entry, dict) and is_number(entry.get("step")) for entry in value)
     ),
 }
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A JSON object; `ValueError`, which names the file, for anything else."""
-    record = read_json(path)
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object")
-    return record
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -262,7 +254,7 @@ def sections(
     if len(aligned):
         notes = {task: str(by_task.get(task, "too few cells for ρ")) for task in aligned["task"]}
         figures.plot_alignment(aligned, notes, output / "alignment_vs_transfer.png")
-    text = TEMPLATES.get_template("report.md").render(
+    text = TEMPLATES.get_template("report.md.jinja").render(
         trained=trained,
         cells=cells,
         transfer_table=transfer_table(cells, beside),

@@ -1,6 +1,5 @@
 """The folder that a run owns: claimed, resumed, sealed."""
 
-import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from hf_alignmlm.files import read_json, write_json
+from hf_alignmlm.files import read_json, sha256, write_json
 
 logger = logging.get_logger(__name__)
 
@@ -116,9 +115,7 @@ def _digests(checkpoint: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and path.name != MANIFEST_FILE:
-            with open(path, "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            digests[path.relative_to(checkpoint).as_posix()] = digest
+            digests[path.relative_to(checkpoint).as_posix()] = sha256(path)
     return digests
 
 

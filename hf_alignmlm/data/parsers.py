@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_alignmlm.files import sha256
 from hf_alignmlm.languages.word_order import Sentence
 
 # The universal relations of UD.
@@ -28,8 +29,7 @@ def digest_files(files: Iterable[Path], *more: Any) -> str:
     """A digest of the contents of files, and of more that JSON can write."""
     total = hashlib.sha256(json.dumps(more).encode())
     for file in files:
-        with open(file, "rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update(bytes.fromhex(sha256(file)))
     return total.hexdigest()[:32]
 
 

@@ -14,11 +14,11 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from hf_alignmlm import __version__, minienglish
 from hf_alignmlm.arguments import one_line_errors
-from hf_alignmlm.files import exclusive, write_text
+from hf_alignmlm.files import exclusive, read_record, write_text
 from hf_alignmlm.languages.synthetic import NATURAL, SyntheticLanguage
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
 from hf_alignmlm.objectives import OBJECTIVES
-from hf_alignmlm.report import is_number, read_record, read_result, read_results, task_title
+from hf_alignmlm.report import is_number, read_result, read_results, task_title
 from hf_alignmlm.runs import RESULTS_FILE
 from hf_alignmlm.tasks import TASKS
 

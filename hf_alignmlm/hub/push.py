@@ -10,8 +10,8 @@ from huggingface_hub.utils import get_session, validate_repo_id
 from transformers import TrainingArguments
 
 from hf_alignmlm.arguments import one_line_errors
+from hf_alignmlm.files import read_record
 from hf_alignmlm.hub.cards import BUILD_FILE, CARD_FILE, card_of, read_builds, without_folders
-from hf_alignmlm.report import read_record
 from hf_alignmlm.runs import RESULTS_FILE
 
 # What a reader of a run needs; no optimizer, no pickle, no checkpoints on the way.

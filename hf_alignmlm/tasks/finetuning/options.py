@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from hf_alignmlm.arguments import option, option_names, parse, peek
-from hf_alignmlm.files import read_json
+from hf_alignmlm.files import read_record
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, NATURAL, SyntheticLanguage
 from hf_alignmlm.runs import RESULTS_FILE, check_output_dir
 from hf_alignmlm.sizes import SIZES, size_of
@@ -131,9 +131,7 @@ def load_language(options: TaskArguments) -> SyntheticLanguage:
 def load_results(name: str) -> dict[str, Any]:
     """What the checkpoint's own results tell of its pre-training."""
     path = Path(name) / RESULTS_FILE
-    results = read_json(path) if path.exists() else {}
-    if not isinstance(results, dict):
-        raise ValueError(f"{path} holds no results of a pre-training: remove it")
+    results = read_record(path) if path.exists() else {}
     known = {key: results.get(key) for key in ("objective", "alignment_p1")}
     return known | {"pretraining_seed": results.get("seed")}
 
