@@ -1,6 +1,7 @@
 """The fast paths: equal to their plain twins; they step aside where they would skip a module."""
 
 import pytest
+import tiny
 import torch
 from torch import nn
 from transformers import BertConfig, BertForTokenClassification
@@ -11,16 +12,7 @@ from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, embedding_matrix
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
-SHAPE = {
-    "vocab_size": 60,
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 16,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
+SHAPE = tiny.SHAPE | tiny.NO_DROPOUT
 PAIRS = tuple(((i,), (i + 30,)) for i in range(5, 30))
 
 

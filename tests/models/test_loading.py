@@ -7,19 +7,12 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny import SHAPE
 from transformers import AutoModelForTokenClassification, BertConfig
 
 from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, load_whole
 
-SHAPE = {
-    "vocab_size": 60,
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 16,
-}
 DISTILBERT = {"vocab_size": 60, "dim": 24, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 QUERY = "bert.encoder.layer.0.attention.self.query.weight"

@@ -4,6 +4,7 @@ import copy
 import json
 
 import pytest
+import tiny
 import torch
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, Trainer
 from transformers import TrainingArguments as StockArguments
@@ -19,16 +20,7 @@ from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
 from hf_alignmlm.models.modeling import AlignedMaskedLMOutput, BertForAlignedMaskedLM
 
-SHAPE = {
-    "vocab_size": 60,
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 16,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
+SHAPE = tiny.SHAPE | tiny.NO_DROPOUT
 SINGLE = tuple(((i,), (i + 30,)) for i in range(5, 30))
 SEVERAL = (*SINGLE[:6], ((6, 7), (40,)), ((8,), (41, 42, 43)), ((9, 9, 10), (44, 44)))
 
