@@ -12,14 +12,7 @@ from transformers.utils import logging
 from hf_alignmlm.data import rows
 from hf_alignmlm.data.conllu import tree_columns
 from hf_alignmlm.data.formats import Corpus, corpus_of, errors_that_name, read_file
-from hf_alignmlm.data.formats import check_file as check_file
-from hf_alignmlm.data.formats import code_digest as code_digest
-from hf_alignmlm.data.formats import column_rows as column_rows
-from hf_alignmlm.data.formats import file_format as file_format
 from hf_alignmlm.data.rows import TEXT_COLUMNS, TREES, WORD_COLUMNS, row_text
-from hf_alignmlm.data.rows import TREE_COLUMNS as TREE_COLUMNS
-from hf_alignmlm.data.rows import row_tree as row_tree
-from hf_alignmlm.data.rows import sentences as sentences
 
 logger = logging.get_logger(__name__)
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as parquet
 from datasets.exceptions import DatasetGenerationError
 
 from hf_alignmlm.arguments import one_line_errors, option, option_names, parse, versions
-from hf_alignmlm.data.sources import check_file
+from hf_alignmlm.data.formats import check_file
 from hf_alignmlm.files import exclusive, write_json, write_text
 from hf_alignmlm.hub.builders import ParallelCorpus, ParallelTask, SourceConfig
 from hf_alignmlm.hub.cards import BUILD_FILE, CARD_FILE, dataset_card, read_builds, without_folders
@@ -35,7 +35,7 @@ class BuildArguments:
         None, "A task instead of a corpus, as pos; an unknown name lists them all."
     )
     train_file: list[str] = option(
-        [], "Text, JSON lines, parquet or CoNLL-U files, gzip or not.", nargs="+"
+        [], "Text, JSON lines, CSV, parquet or CoNLL-U files, compressed or not.", nargs="+"
     )
     validation_file: list[str] = option([], "The same, of the validation set.", nargs="+")
     test_file: list[str] = option([], "The same, of a task's test set.", nargs="+")

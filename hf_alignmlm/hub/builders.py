@@ -14,7 +14,9 @@ from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
 from hf_alignmlm.data.encoding import WordEncoder
-from hf_alignmlm.data.sources import code_digest, load_splits, row_text, sentences
+from hf_alignmlm.data.formats import code_digest
+from hf_alignmlm.data.rows import row_text, sentences
+from hf_alignmlm.data.sources import load_splits
 from hf_alignmlm.data.tokenizer import blank_tokenizer, load_tokenizer
 from hf_alignmlm.files import digests
 from hf_alignmlm.languages.synthetic import SyntheticLanguage

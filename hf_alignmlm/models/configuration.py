@@ -12,7 +12,7 @@ class AlignedBertConfig(BertConfig):
 
     Parameters:
         alignment_loss_weight: α, the weight of the alignment loss (the paper's is 10); 0 for none.
-        alignment_loss_type: a name of `modeling.ALIGNMENT_LOSSES`; `cosine` is the paper's.
+        alignment_loss_type: a name of `alignment_loss.ALIGNMENT_LOSSES`; `cosine` is the paper's.
         language_embeddings: whether token types tell the languages apart (0 original, 1 derived),
             which whoever fine-tunes or applies the model must then do as well.
         objective: the pre-training objective, for the record.

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_alignmlm.data import packing, sources, tokenizer
+from hf_alignmlm.data import formats, packing, sources, tokenizer
 from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
@@ -112,7 +112,7 @@ def _dictionary(run: Run) -> BilingualDictionary | None:
     data = run.data
     options: dict[str, Any] = {"fraction": data.dictionary_fraction, "seed": data.dictionary_seed}
     if data.dictionary_file:
-        sources.check_file(data.dictionary_file)
+        formats.check_file(data.dictionary_file)
         encode = WordEncoder(run.tokenizer, run.language).original
         dictionary = BilingualDictionary.from_file(
             data.dictionary_file, encode, unknown_id=run.tokenizer.unk_token_id, **options

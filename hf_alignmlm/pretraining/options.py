@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_alignmlm.arguments import option, option_names, parse, peek
-from hf_alignmlm.data import sources
 from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.data.formats import check_file
 from hf_alignmlm.languages.synthetic import NATURAL, SyntheticLanguage
 from hf_alignmlm.objectives import Objective
 from hf_alignmlm.objectives.base import find as find_objective
@@ -49,7 +49,7 @@ class DataArguments:
     language: str = option("trans_inv", "The derived language, as trans, trans_inv, trans50_perm.")
     language_seed: int = option(0, "Seed of the language's permutations and shared words.")
     train_file: list[str] = option(
-        [], "Text, JSON lines, parquet or CoNLL-U files, gzip or not.", nargs="+"
+        [], "Text, JSON lines, CSV, parquet or CoNLL-U files, compressed or not.", nargs="+"
     )
     validation_file: list[str] = option([], "The same, to validate on.", nargs="+")
     derived_train_file: list[str] = option(
@@ -172,7 +172,7 @@ def _check_data(run: Run) -> None:
         )
     original, derived = data.train_file + data.validation_file, data.derived_train_file
     for path in original + derived + data.derived_validation_file:
-        sources.check_file(path)
+        check_file(path)
     if run.args.save_total_limit == 1:
         raise ValueError("save_total_limit must be at least 2: one checkpoint may be damaged")
     if data.streaming and run.args.max_steps <= 0:

@@ -4,7 +4,9 @@ import pytest
 from datasets import Dataset
 
 from hf_alignmlm.data.conllu import read_conllu, tree_columns
-from hf_alignmlm.data.sources import read_corpus, read_file, row_tree
+from hf_alignmlm.data.formats import read_file
+from hf_alignmlm.data.rows import row_tree
+from hf_alignmlm.data.sources import read_corpus
 from hf_alignmlm.data.trees import parse_file
 
 ROWS = (

@@ -14,7 +14,8 @@ from datasets import Dataset
 
 from hf_alignmlm import files
 from hf_alignmlm.data import formats, sources
-from hf_alignmlm.data.sources import column_rows, load_splits, read_corpus, read_file
+from hf_alignmlm.data.formats import column_rows, read_file
+from hf_alignmlm.data.sources import load_splits, read_corpus
 
 BOM = "\ufeff"
 PACKED = {".gz": gzip, ".GZ": gzip, ".bz2": bz2, ".xz": lzma}

@@ -17,11 +17,10 @@ from datasets import Dataset, IterableDataset
 from hf_alignmlm import minienglish
 from hf_alignmlm.data import encoding, formats
 from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
+from hf_alignmlm.data.formats import check_file, file_format
 from hf_alignmlm.data.rows import SENTENCES_PER_LINE, sentences
 from hf_alignmlm.data.sources import (
-    check_file,
     embedded_corpus,
-    file_format,
     hub_corpus,
     join,
     load_splits,

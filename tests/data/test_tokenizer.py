@@ -20,7 +20,7 @@ from hf_alignmlm import minienglish
 from hf_alignmlm.data import encoding as tokenization
 from hf_alignmlm.data.conllu import read_conllu
 from hf_alignmlm.data.encoding import WordEncoder
-from hf_alignmlm.data.sources import sentences
+from hf_alignmlm.data.rows import sentences
 from hf_alignmlm.data.tokenizer import (
     SPECIAL_TOKENS,
     check_wordpiece,
