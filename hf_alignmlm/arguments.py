@@ -13,7 +13,6 @@ from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from transformers import HfArgumentParser
 
 
@@ -78,6 +77,7 @@ def _check_value(option: Field, value: Any) -> None:
 
 def _try_out(args: Any) -> None:
     """Have the library set up a training of one weight: a missing package shows before any work."""
+    import torch
     from transformers import Trainer
 
     tried = copy.copy(args)

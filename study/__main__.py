@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         except KeyboardInterrupt:
             print("\nStopped. The same command goes on from here.", file=sys.stderr)
             raise SystemExit(130) from None
-        results = [r | {"folder": driver.results} for step in steps if (r := driver.result(step))]
+        results = [result for step in steps if (result := driver.result(step))]
         print(f"Report: {write_report(options, steps, results, failed)}")
     for name, reason in failed.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)

@@ -234,7 +234,9 @@ def file_rows(path: str) -> Iterator[Row]:
     check_file(path)
     kind = file_format(path)
     with errors_that_name(path, kind):
-        names = dict.fromkeys(name for row in _rows(kind, path, None) for name in row)
+        # Only rows of JSON may lack a name that others have; the file is read once more for them.
+        rows = _rows(kind, path, None) if kind == "json" else ()
+        names = dict.fromkeys(name for row in rows for name in row)
         yield from (names | row for row in _rows(kind, path, None))
 
 
