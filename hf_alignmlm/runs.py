@@ -112,11 +112,9 @@ def claim_output_dir(
 
 
 def _digests(checkpoint: Path) -> dict[str, str]:
-    digests = {}
-    for path in sorted(checkpoint.rglob("*")):
-        if path.is_file() and path.name != MANIFEST_FILE:
-            digests[path.relative_to(checkpoint).as_posix()] = sha256(path)
-    return digests
+    files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file())
+    own = (path for path in files if path.name != MANIFEST_FILE)
+    return {path.relative_to(checkpoint).as_posix(): sha256(path) for path in own}
 
 
 def _begun(checkpoint: Path) -> bool:

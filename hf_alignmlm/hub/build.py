@@ -34,9 +34,7 @@ class BuildArguments:
     task_name: str | None = option(
         None, "A task instead of a corpus, as pos; an unknown name lists them all."
     )
-    train_file: list[str] = option(
-        [], "Text, JSON lines, CSV, parquet or CoNLL-U files, compressed or not.", nargs="+"
-    )
+    train_file: list[str] = option([], "Text, JSON lines, CSV, parquet or CoNLL-U.", nargs="+")
     validation_file: list[str] = option([], "The same, of the validation set.", nargs="+")
     test_file: list[str] = option([], "The same, of a task's test set.", nargs="+")
     dataset_name: str | None = option(None, "Corpus or task on the Hub, or a folder of parquet.")

@@ -48,9 +48,7 @@ class DataArguments:
 
     language: str = option("trans_inv", "The derived language, as trans, trans_inv, trans50_perm.")
     language_seed: int = option(0, "Seed of the language's permutations and shared words.")
-    train_file: list[str] = option(
-        [], "Text, JSON lines, CSV, parquet or CoNLL-U files, compressed or not.", nargs="+"
-    )
+    train_file: list[str] = option([], "Text, JSON lines, CSV, parquet or CoNLL-U.", nargs="+")
     validation_file: list[str] = option([], "The same, to validate on.", nargs="+")
     derived_train_file: list[str] = option(
         [], "Text of a natural language, in place of the synthetic one.", nargs="+"
