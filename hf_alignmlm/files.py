@@ -91,9 +91,8 @@ def _is_running(process: str) -> bool:
     return True
 
 
-@contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path beside `path` to write to, renamed at the end: no reader ever sees half a file.
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` beside `path` and rename, so that no reader ever sees half a file.
 
     What a killed process left beside it is removed.
     """
@@ -104,18 +103,12 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             old.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield partial
+        partial.write_bytes(data)
         os.chmod(partial, 0o644)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data`, whole or not at all."""
-    with whole(path) as partial:
-        partial.write_bytes(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

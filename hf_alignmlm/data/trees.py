@@ -34,7 +34,7 @@ from hf_alignmlm.data.conllu import TREE_ALIASES
 from hf_alignmlm.data.formats import check_file, errors_that_name, file_format, read_file
 from hf_alignmlm.data.parsers import digest_files, load_parser
 from hf_alignmlm.data.rows import TEXT_COLUMNS, TREE_COLUMNS, TREES, WORD_COLUMNS, as_text, as_words
-from hf_alignmlm.files import exclusive, whole
+from hf_alignmlm.files import exclusive
 from hf_alignmlm.languages.word_order import Sentence, is_projective
 
 FORMAT_VERSION = "1"
@@ -127,8 +127,9 @@ class _Task:
                 counts["words"] += len(sentence.words)
                 counts["nonprojective"] += not is_projective(sentence.heads)
             parsed.append(new)
-        with whole(part) as half:
-            pq.write_table(pa.Table.from_pylist(parsed, self.schema(counts)), half)
+        half = part.with_name(f".{part.name}.{os.getpid()}")
+        pq.write_table(pa.Table.from_pylist(parsed, self.schema(counts)), half)
+        os.replace(half, part)
         return counts
 
     def check(self) -> None:
