@@ -36,7 +36,8 @@ def column_names(corpus: Corpus) -> list[str]:
 def _checked(corpus: Corpus, source: str) -> Corpus:
     """The columns that are used, by their own names and types: words (and trees), or text.
 
-    Nulls stay, as rows without a sentence; ValueError names the first row of any other kind.
+    Nulls stay, as rows without a sentence, which a warning counts (of a stream, it names the first);
+    ValueError names the first row of any other kind.
     """
     names = column_names(corpus)
     known = [name for name in (*WORD_COLUMNS, *TEXT_COLUMNS) if name in names]
@@ -50,10 +51,13 @@ def _checked(corpus: Corpus, source: str) -> Corpus:
     used |= tree_columns(names) if words else {}
     types = Features({name: TREES.get(name, Value("string")) for name in used})
     check = rows.as_words if words else rows.as_text
+    nulls: list[int] = []
 
     def checked_row(row: dict[str, Any], index: int) -> dict[str, Any]:
         where = f"{source}, row {index + 1}"
-        check(row.get(known[0]), where)
+        if check(row.get(known[0]), where) is None and not nulls:
+            nulls.append(index)
+            logger.warning("%s has no %s; such rows of a stream are skipped", where, known[0])
         values = {target: row.get(name) for target, name in used.items()}
         with errors_that_name(where):
             for field in list(types.arrow_schema)[1:]:

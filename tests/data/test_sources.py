@@ -498,6 +498,16 @@ def test_lines_in_the_derived_script_are_skipped_and_reported(
     assert streaming or "skipped 3 line(s)" in record.getMessage()
 
 
+@pytest.mark.parametrize("column", ["text", "words"])
+def test_the_first_null_of_a_stream_is_named(warnings_of_corpora, tmp_path, column):
+    values = ["a b", None, None, "c"] if column == "text" else [["a"], None, None, ["c"]]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({column: value}) + "\n" for value in values))
+    assert len(list(read_corpus([str(path)], streaming=True))) == 4
+    (record,) = warnings_of_corpora.records
+    assert record.getMessage().startswith(f"{path}, row 2 has no {column}")
+
+
 def test_a_language_without_a_script_skips_nothing(tokenizer, language):
     corpus = Dataset.from_dict({"text": [language.spell("The cat"), "The cat"]})
     assert len(tokenize_corpus(corpus, tokenizer, SyntheticLanguage("inv"))) == 2
