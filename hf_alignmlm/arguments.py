@@ -6,6 +6,7 @@ import copy
 import importlib.metadata
 import math
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,8 @@ RANGES = {
     )
     for name in names.split()
 }
+# A language (en), or a pair of languages (en-fr), before a file or a configuration.
+NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_]*(?:-[A-Za-z][A-Za-z0-9_]*)?)=(.+)", re.DOTALL)
 # Options of the library that nothing here follows, and why.
 ONE_PUSH = "a run is pushed once, at its end"
 UNUSED = {
@@ -136,6 +139,23 @@ def option_names(argv: Sequence[str] | None) -> list[str]:
     words = sys.argv[1:] if argv is None else argv
     names = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
     return [name.replace("-", "_") for name in names]
+
+
+def by_language(option: str, values: Sequence[str]) -> dict[str, list[str]]:
+    """The values of an option by the name before each, as of `fr=a.txt`; "" where none has one.
+
+    A file that is itself called `fr=a.txt` is that file. ValueError if some have a name and some
+    have not.
+    """
+    named: dict[str, list[str]] = {}
+    for value in values:
+        match = None if Path(value).exists() else NAMED.fullmatch(value)
+        named.setdefault(match[1] if match else "", []).append(match[2] if match else value)
+    if "" in named and len(named) > 1:
+        raise ValueError(
+            f"--{option}: {named[''][0]} names no language, but others do: give all as NAME=FILE"
+        )
+    return named
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """Sentences of token ids to sequences of one length."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import compress
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from hf_alignmlm.data.encoding import TOKENIZED
 from hf_alignmlm.data.formats import Corpus, code_digest
 from hf_alignmlm.data.tokenizer import reserved_ids
 
-# The language of a sequence; a pair has an original first half and its derived twin second.
-ORIGINAL, DERIVED, PAIR = 0, 1, 2
-LANGUAGES = {"original": ORIGINAL, "derived": DERIVED}
+# The number of a sequence's language; -k is a pair: the source's sentences in the first half, and
+# what they are in language k in the second.
+ORIGINAL, DERIVED, PAIR = 0, 1, -1
 
 PACKED = Features({"input_ids": List(Value("int32")), "language": Value("int8")})
 # Sentences packed together; a sequence never spans two of these groups.
@@ -44,7 +45,7 @@ def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
 class _Packer:
     """Makes sequences of a batch of sentences. The digest keeps a cache from old code's rows."""
 
-    languages: Sequence[str]
+    languages: Mapping[str, int]
     length: int
     isolate: bool
     pair_rate: float
@@ -56,7 +57,7 @@ class _Packer:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         arrange = self.isolated if self.isolate else self.run_on
-        rows = {LANGUAGES[name]: arrange(_lists(batch[name])) for name in self.languages}
+        rows = {n: arrange(_lists(batch[name])) for name, n in self.languages.items()}
         if self.pair_rate > 0:
             chosen = _uniform(self.seed, batch["index"].to_numpy()) < self.pair_rate
             columns = (_lists(batch[name]) for name in ("original", "derived", "pieces", "order"))
@@ -141,7 +142,7 @@ def pack(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_seq_length: int,
-    languages: Sequence[str] = ("original", "derived"),
+    languages: Mapping[str, int] = MappingProxyType({"original": ORIGINAL, "derived": DERIVED}),
     isolate_sentences: bool = False,
     pair_rate: float = 0.0,
     seed: int = 0,
@@ -149,15 +150,16 @@ def pack(
 ) -> Corpus:
     """Pack tokenized sentences (`encoding.TOKENIZED`) into sequences of `max_seq_length` tokens.
 
-    Each language's sentences run on end to end or, where they are not to see each other, stay whole
-    and are dealt to where they fit. With a `pair_rate`, that share of the sentences also goes into
+    `languages` says which columns hold sentences, and the number of the language in each. Sentences
+    run on end to end or, where they are not to see each other, stay whole and are dealt to where
+    they fit. With a `pair_rate`, that share of the sentences also goes into
     pairs. One process packs, so that the result does not depend on how many there are. Rows are
     `PACKED`.
     """
     if max_seq_length < 8:
         raise ValueError(f"max_seq_length must be at least 8, not {max_seq_length}")
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
-    packer = _Packer(languages, max_seq_length, isolate_sentences, pair_rate, seed, *special)
+    packer = _Packer(dict(languages), max_seq_length, isolate_sentences, pair_rate, seed, *special)
     options: dict[str, Any] = {"batched": True, "batch_size": PACKING_BATCH, "features": PACKED}
     options["remove_columns"] = list(TOKENIZED)
     if isinstance(tokenized, IterableDataset):
@@ -175,21 +177,24 @@ def packing_report(
     """The share of padding in percent, and each language's word-frequency baseline in nats.
 
     The baseline is the loss of predicting every evaluation token by its frequency in the training
-    text of its language (plus one): what a masked LM that knows nothing of context would reach.
+    text of its language (plus one): what a masked LM that knows nothing of context would reach. The
+    languages of `evaluation` are numbered as they come.
     """
-    counts = np.zeros((3, len(tokenizer)), np.int64)
+    # The row of a pair, -k, is counted from the end.
+    languages = max(len(evaluation), 2)
+    counts = np.zeros((2 * languages, len(tokenizer)), np.int64)
     for batch in train.with_format("arrow").iter(PACKING_BATCH):
         lists = batch["input_ids"].combine_chunks()
         kinds = np.repeat(batch["language"].to_numpy(), lists.value_lengths().to_numpy())
-        for kind in (ORIGINAL, DERIVED, PAIR):
+        for kind in np.unique(kinds):
             tokens = lists.flatten().to_numpy()[kinds == kind]
             counts[kind] += np.bincount(tokens, minlength=len(tokenizer))
     used = counts.sum() - counts[:, tokenizer.pad_token_id].sum()
     report = {"padding_share": float(100 * (1 - used / (len(train) * max_seq_length)))}
     ordinary = np.ones(len(tokenizer), dtype=bool)
     ordinary[reserved_ids(tokenizer)] = False
-    for name, rows in evaluation.items():
-        smoothed = counts[LANGUAGES[name]] + 1
+    for number, (name, rows) in enumerate(evaluation.items()):
+        smoothed = counts[number] + 1
         surprise = -np.log(smoothed / smoothed[ordinary].sum())
         tokens = rows.with_format("arrow")[:]["input_ids"].combine_chunks().flatten().to_numpy()
         loss = surprise[tokens[ordinary[tokens]]].mean()

@@ -36,7 +36,7 @@ def column_names(corpus: Corpus) -> list[str]:
 def _checked(corpus: Corpus, source: str) -> Corpus:
     """The columns that are used, by their own names and types: words (and trees), or text.
 
-    Nulls stay, as rows without a sentence, which a warning counts (of a stream, it names the first);
+    Nulls stay, as rows without a sentence, which a warning counts (of a stream it names the first);
     ValueError names the first row of any other kind.
     """
     names = column_names(corpus)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from hf_alignmlm.files import write_json
 from hf_alignmlm.languages.orders import DESCRIPTIONS, ORDERS
@@ -31,6 +31,9 @@ class SyntheticLanguage:
     The parts of `name` (`trans_inv`) apply from left to right. `seed` is that of permutations and
     of the choice of shared word types; `alphabet` has the characters to spell beside the standard.
     """
+
+    # What the language that it derives from and it are called, in every pair of the kind.
+    names: ClassVar[tuple[str, ...]] = ("original", "derived")
 
     name: str
     seed: int = 0

@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from hf_alignmlm.data.dictionary import BilingualDictionary
-from hf_alignmlm.data.packing import DERIVED, PAIR
 from hf_alignmlm.data.tokenizer import reserved_ids
 from hf_alignmlm.objectives.base import IGNORE_INDEX, Draws, Objective
 
@@ -19,12 +18,12 @@ from hf_alignmlm.objectives.base import IGNORE_INDEX, Draws, Objective
 class ObjectiveCollator:
     """Packed sequences to a masked batch, by objective.
 
-    Input features: `input_ids` (at most `max_seq_length` of them), `language` (0 original, 1
-    derived, 2 pair), `example` (its number) and `epoch`. Masks are drawn from (seed, epoch,
-    example) alone, whichever process draws them. The batch holds `input_ids`, `labels` (−100 where
-    nothing is predicted), `attention_mask`, `token_type_ids` and, where they do not simply run on,
-    `position_ids`: all [batch, max_seq_length], but for an `attention_mask` of isolated sentences,
-    boolean [batch, 1, max_seq_length, max_seq_length].
+    Input features: `input_ids` (at most `max_seq_length` of them), `language` (its number; −k for a
+    pair of the source and language k), `example` (its number) and `epoch`. Masks are drawn from
+    (seed, epoch, example) alone, whichever process draws them. The batch holds `input_ids`,
+    `labels` (−100 where nothing is predicted), `attention_mask`, `token_type_ids` and, where they
+    do not simply run on, `position_ids`: all [batch, max_seq_length], but for an `attention_mask`
+    of isolated sentences, boolean [batch, 1, max_seq_length, max_seq_length].
 
     Raises ValueError where the objective needs a dictionary and has no fitting one.
     """
@@ -80,10 +79,11 @@ class ObjectiveCollator:
         """Which tokens see each other; token types; positions where they do not simply run on."""
         real, places = ids != self.tokenizer.pad_token_id, np.arange(ids.shape[1])
         half = len(places) // 2
-        derived = (languages == DERIVED) | ((languages == PAIR) & (places >= half))
-        types = derived & real & bool(self.objective.language_embeddings)
+        second = (languages < 0) & (places >= half)
+        types = np.where(second, -languages, languages.clip(min=0)) * real
+        types *= bool(self.objective.language_embeddings)
         frame = {"attention_mask": real.astype(np.int64), "token_type_ids": types.astype(np.int64)}
-        starts = (places == 0) | ((languages == PAIR) & (places == half))
+        starts = (places == 0) | ((languages < 0) & (places == half))
         if self.objective.restarts_positions:
             frame["position_ids"] = since(starts)
         if self.objective.isolate_sentences:

@@ -144,9 +144,10 @@ def pack(run: Run, tokenized: Corpora) -> tuple[sources.Corpus, dict[str, source
             **more,
         )
 
+    numbers = {name: number for number, name in enumerate(run.language.names)}
     if len(tokenized) == 1:
         train = packed("original", 0, pair_rate=run.objective.pair_rate)
     else:
-        train = sources.join([packed(name, 0, languages=[name]) for name in tokenized])
+        train = sources.join([packed(n, 0, languages={n: numbers[n]}) for n in tokenized])
     _check_stream(train)
-    return train, {name: packed(name, 1, languages=[name]) for name in packing.LANGUAGES}
+    return train, {name: packed(name, 1, languages={name: n}) for name, n in numbers.items()}

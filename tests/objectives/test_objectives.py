@@ -247,7 +247,7 @@ def test_packing_is_the_same_for_streams_and_processes(embedded, doubled, double
 
 
 def test_packing_takes_the_languages_asked_for(tokenized, double):
-    rows = pack(tokenized, double, max_seq_length=LENGTH, languages=["derived"])
+    rows = pack(tokenized, double, max_seq_length=LENGTH, languages={"derived": DERIVED})
     assert set(rows["language"]) == {DERIVED}
     tokens = set(chain.from_iterable(unpacked(rows, DERIVED)))
     assert {i for i in tokens if i < V} <= {UNK, CLS, SEP}
@@ -645,7 +645,9 @@ def sentence_numbers(ids, half):
 def test_isolated_sentences_see_themselves_and_their_twins_alone(request, double, corpus):
     packed = request.getfixturevalue(corpus)
     kinds = np.array(packed["language"])
-    picked = [int(i) for kind in range(3) for i in np.flatnonzero(kinds == kind)[-25:]]
+    picked = [
+        int(i) for kind in (ORIGINAL, DERIVED, PAIR) for i in np.flatnonzero(kinds == kind)[-25:]
+    ]
     rows = EpochDataset(packed).__getitems__(picked)
     batch = collate(double, rows, name="xlm", isolate_sentences=True)
     assert batch["attention_mask"].shape == (len(rows), 1, LENGTH, LENGTH)
@@ -722,8 +724,8 @@ def test_the_frequency_baseline_is_that_of_counting(tokenized, double):
     train = pack(tokenized.select(range(1500)), double, max_seq_length=LENGTH, pair_rate=0.5)
     held_out = tokenized.select(range(1500, 2000))
     evaluation = {
-        name: pack(held_out, double, max_seq_length=LENGTH, languages=[name])
-        for name in ("original", "derived")
+        name: pack(held_out, double, max_seq_length=LENGTH, languages={name: number})
+        for number, name in enumerate(("original", "derived"))
     }
     report = packing_report(train, evaluation, double, LENGTH)
     reserved = set(reserved_ids(double))
