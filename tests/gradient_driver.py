@@ -14,8 +14,8 @@ from accelerate.state import AcceleratorState
 from transformers import TrainerCallback
 
 from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
 from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
 ROWS = 16

@@ -21,8 +21,8 @@ from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.data.encoding import tokenize_corpus
 from hf_alignmlm.data.packing import EpochDataset, pack
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
 from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
 from hf_alignmlm.objectives import Objective, ObjectiveCollator
 from hf_alignmlm.runs import MANIFEST_FILE, last_whole_checkpoint
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
