@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import backbones
 import gradient_driver
 import pytest
 import torch
@@ -22,7 +23,6 @@ from hf_alignmlm.data.encoding import tokenize_corpus
 from hf_alignmlm.data.packing import EpochDataset, pack
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
-from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.objectives import Objective, ObjectiveCollator
 from hf_alignmlm.runs import MANIFEST_FILE, last_whole_checkpoint
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
@@ -475,9 +475,7 @@ def test_the_collators_columns_stay_and_evaluation_masks_do_not_change(
     corpus = Dataset.from_list([{"words": s.words} for s in embedded[:40]])
     packed = pack(tokenize_corpus(corpus, tokenizer, language), tokenizer, max_seq_length=12)
     trainer = AlignMLMTrainer(
-        BertForAlignedMaskedLM(
-            AlignedBertConfig(vocab_size=len(tokenizer), **gradient_driver.SHAPE)
-        ),
+        BertForAlignedMaskedLM(backbones.config("bert", vocab_size=len(tokenizer))),
         arguments(
             tmp_path,
             max_steps=1,

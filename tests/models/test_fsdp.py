@@ -1,0 +1,47 @@
+"""FSDP2: a model sharded over two processes trains, evaluates, saves and resumes as a whole one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fsdp_driver
+import pytest
+import torch
+
+from hf_alignmlm import AutoModelForAlignedMaskedLM
+
+ARCHITECTURES = ("bert", "roberta")
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sharded")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [fsdp_driver.__file__, str(folder), *ARCHITECTURES]
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_two_processes_train_evaluate_save_and_resume_as_one(tmp_path, sharded, name):
+    whole, found = fsdp_driver.run(name, tmp_path), torch.load(sharded / f"{name}.pt")
+    assert (whole["processes"], found["processes"]) == (1, 2)
+    assert found["losses"] == pytest.approx(whole["losses"], rel=1e-5)
+    assert len(found["evaluations"]) == 2
+    for evaluation in (*found["evaluations"], whole["evaluations"][1]):
+        assert evaluation == pytest.approx(whole["evaluations"][0], rel=1e-5, nan_ok=True)
+    for weights in found["weights"]:
+        for key, value in whole["weights"][0].items():
+            torch.testing.assert_close(weights[key], value, rtol=1e-5, atol=1e-5)
+    saved = [
+        AutoModelForAlignedMaskedLM.from_pretrained(f)
+        for f in (sharded / name / "model", tmp_path / "model")
+    ]
+    assert type(saved[0]) is type(saved[1])
+    assert saved[0].dictionary == saved[1].dictionary
+    for one, other in zip(*(model.state_dict().values() for model in saved), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
