@@ -124,15 +124,13 @@ class AlignMLMTrainer(Trainer):
     def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
         """Takes the library's arguments, and the language to save beside the model."""
         given = signature(Trainer).bind(*args, **kwargs).arguments
-        options: Any = given.get("args")
-        model, collator = given.get("model"), given.get("data_collator")
+        model, options, collator = map(given.get, ("model", "args", "data_collator"))
         if isinstance(model, AlignedMaskedLM):
             if given.get("compute_loss_func") or getattr(options, "label_smoothing_factor", 0):
                 raise ValueError(_OWN_LOSS)
             if isinstance(collator, ObjectiveCollator):
-                languages = len(language.names) if language else 2
-                frame = (collator.objective, collator.max_seq_length, languages)
-                model.check_batches(model.config, *frame)
+                frame = (collator.objective, collator.max_seq_length)
+                model.check_batches(model.config, *frame, len(language.names) if language else 2)
         if isinstance(options, AlignMLMTrainingArguments):
             if metric := options.metric_for_best_model:
                 _check_metric(metric, given)
@@ -144,7 +142,6 @@ class AlignMLMTrainer(Trainer):
         self.language = language
         self._own_model = isinstance(self.model, AlignedMaskedLM)
         on_cpu = self.args.device.type == "cpu"
-        # An architecture without the fused kernel (DeBERTa) has an attention of its own.
         if isinstance(self.model, AlignedMaskedLM) and on_cpu and self.model._supports_sdpa:
             # Plain matrix products, which beat the fused kernel there (benchmarks/README.md).
             self.model.set_attn_implementation(PLAIN_ATTENTION)

@@ -1,12 +1,14 @@
 """One training step and one evaluation with `AlignMLMTrainer`, by one process or several.
 
-    torchrun --standalone --nproc_per_node 2 gradient_driver.py OUT MICRO_BATCHxACCUMULATION …
-    torchrun … gradient_driver.py OUT MICRO_BATCHxACCUMULATIONxARCHITECTURE …
+    torchrun --standalone --nproc_per_node 2 gradient_driver.py OUT \\
+        MICRO_BATCHxACCUMULATIONxARCHITECTURE …
 
 For each way to cut the batch of 16 rows, OUT/CASE.pt holds the gradient before
 the optimizer's step, and what was logged. The rows differ widely in their number of labels.
 """
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.models.backbones import AutoModelForAlignedMaskedLM
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
+HERE = Path(__file__).resolve().parent
 ROWS = 16
 EVALUATION_ROWS = 11  # divisible neither by the processes nor by a batch
 
@@ -94,11 +97,20 @@ def one_step(folder, micro_batch, accumulation, architecture="bert"):
     }
 
 
+def two_processes(folder, driver, *arguments):
+    """Run a driver of these tests as two processes; it writes its results into the folder."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(HERE / driver), str(folder), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def main(folder, *cases):
     torch.set_num_threads(1)
     for case in cases:
-        micro_batch, accumulation, *architecture = case.split("x", 2)
-        result = one_step(folder, int(micro_batch), int(accumulation), *architecture)
+        micro_batch, accumulation, architecture = case.split("x", 2)
+        result = one_step(folder, int(micro_batch), int(accumulation), architecture)
         if torch.distributed.is_initialized() and torch.distributed.get_rank():
             continue
         torch.save(result, Path(folder) / f"{case}.pt")

@@ -160,13 +160,7 @@ class AlignedMaskedLM(_MaskedLM):
             input_ids, (inputs_embeds, to_logits, alignment_loss) = None, tied
         if aligning and alignment_loss is None:
             alignment_loss = self.compute_alignment_loss()
-        frame: dict[str, Any] = {"attention_mask": self._mask(attention_mask)}
-        if token_type_ids is not None and token_types(self.config):
-            frame["token_type_ids"] = token_type_ids
-        if position_ids is not None:
-            # Where the table holds more, the first rows are not for tokens.
-            first = self.config.max_position_embeddings - self.positions(self.config)
-            frame["position_ids"] = position_ids + first
+        frame = self._frame(attention_mask, token_type_ids, position_ids)
         hidden = self.base_model(
             input_ids=input_ids, inputs_embeds=inputs_embeds, return_dict=True, **frame, **kwargs
         )
@@ -183,6 +177,19 @@ class AlignedMaskedLM(_MaskedLM):
             attentions=hidden.attentions,
             **parts,
         )
+
+    def _frame(
+        self, mask: Tensor | None, types: Tensor | None, positions: Tensor | None
+    ) -> dict[str, Any]:
+        """Mask, token types and positions, as the architecture takes them."""
+        frame: dict[str, Any] = {"attention_mask": self._mask(mask)}
+        if types is not None and token_types(self.config):
+            frame["token_type_ids"] = types
+        if positions is not None:
+            # Where the table holds more, the first rows are not for tokens.
+            first = self.config.max_position_embeddings - self.positions(self.config)
+            frame["position_ids"] = positions + first
+        return frame
 
     def _losses(
         self, logits: Tensor, labels: Tensor, alignment_loss: Tensor | None, items: Any

@@ -103,9 +103,12 @@ def _check_numbers(config: Any, tokens: int) -> None:
         least["type_vocab_size"] = 2
     numbers = config.to_dict() | {name: getattr(config, name, 1) for name in LEAST}
     for name, number in numbers.items():
+        if not isinstance(number, int | float):
+            continue
         # A default may lie below 0, where it says that there is none.
-        low = least.get(name, min(0, getattr(type(config), name, None) or 0))
-        if isinstance(number, int | float) and not low <= number < math.inf:
+        default = getattr(type(config), name, 0)
+        low = least.get(name, -1 if default == -1 else 0)
+        if not low <= number < math.inf:
             raise ValueError(f"{name} must be finite and at least {low}, not {number}")
 
 

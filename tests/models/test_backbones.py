@@ -3,10 +3,6 @@
 import copy
 import json
 import logging
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import backbones
 import gradient_driver
@@ -93,21 +89,9 @@ def test_both_parts_are_minimised_and_a_dictionary_can_be_taken_away(name):
     assert model(**batch()).alignment_loss is None
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two_processes")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [gradient_driver.__file__, str(folder), *(f"2x4x{name}" for name in BACKBONES)]
-    root = str(Path(__file__).parents[2])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
-
-
 @every
-def test_the_gradient_of_a_batch_cut_in_eight_is_that_of_the_whole(two_processes, name):
-    found = torch.load(two_processes / f"2x4x{name}.pt")
+def test_the_gradient_of_a_batch_cut_in_eight_is_that_of_the_whole(cut_batches, name):
+    found = cut_batches[f"2x4x{name}"]
     assert found["processes"] == 2
     model = gradient_driver.make_model(name).train()
     output = model(**default_collate(gradient_driver.make_rows()))

@@ -1,28 +1,21 @@
 """FSDP2: a model sharded over two processes trains, evaluates, saves and resumes as a whole one."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import fsdp_driver
+import gradient_driver
 import pytest
 import torch
 
 from hf_alignmlm import AutoModelForAlignedMaskedLM
 
+# The library says so where one process saves or loads.
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 ARCHITECTURES = ("bert", "roberta")
 
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharded")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [fsdp_driver.__file__, str(folder), *ARCHITECTURES]
-    root = str(Path(__file__).parents[2])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    gradient_driver.two_processes(folder, "fsdp_driver.py", *ARCHITECTURES)
     return folder
 
 
