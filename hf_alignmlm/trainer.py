@@ -22,7 +22,7 @@ from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.arguments import option
 from hf_alignmlm.languages.natural import Languages
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, embedding_matrix
+from hf_alignmlm.models.modeling import AlignedMaskedLM, embedding_matrix
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.objectives.collator import ObjectiveCollator
 from hf_alignmlm.runs import begin_checkpoint, seal_checkpoint
@@ -114,7 +114,7 @@ def _check_metric(metric: str, given: dict[str, Any]) -> None:
 
 
 class AlignMLMTrainer(Trainer):
-    """Trains `BertForAlignedMaskedLM`, and any masked LM that names the parts of its loss.
+    """Trains an `AlignedMaskedLM`, and any masked LM that names the parts of its loss.
 
     Logs `mlm_loss` and `alignment_loss` beside `loss`. `eval_loss` is the masked-LM loss alone, so
     that its exponential is a perplexity and the best model is that of the masked LM; of several
@@ -124,22 +124,25 @@ class AlignMLMTrainer(Trainer):
     def __init__(self, *args: Any, language: Languages | None = None, **kwargs: Any):
         """Takes the library's arguments, and the language to save beside the model."""
         given = signature(Trainer).bind(*args, **kwargs).arguments
-        options: Any = given.get("args")
-        if isinstance(given.get("model"), BertForAlignedMaskedLM) and (
-            given.get("compute_loss_func") or getattr(options, "label_smoothing_factor", 0)
-        ):
-            raise ValueError(_OWN_LOSS)
+        model, options, collator = map(given.get, ("model", "args", "data_collator"))
+        if isinstance(model, AlignedMaskedLM):
+            if given.get("compute_loss_func") or getattr(options, "label_smoothing_factor", 0):
+                raise ValueError(_OWN_LOSS)
+            if isinstance(collator, ObjectiveCollator):
+                frame = (collator.objective, collator.max_seq_length)
+                model.check_batches(model.config, *frame, len(language.names) if language else 2)
         if isinstance(options, AlignMLMTrainingArguments):
             if metric := options.metric_for_best_model:
                 _check_metric(metric, given)
             elif given.get("eval_dataset") is None:
                 options.eval_strategy = "no"  # by default on, but there is nothing to do
-        if options is not None and isinstance(given.get("data_collator"), ObjectiveCollator):
+        if options is not None and isinstance(collator, ObjectiveCollator):
             options.remove_unused_columns = False  # it needs example, epoch and language
         super().__init__(*args, **kwargs)
         self.language = language
-        self._own_model = isinstance(self.model, BertForAlignedMaskedLM)
-        if isinstance(self.model, BertForAlignedMaskedLM) and self.args.device.type == "cpu":
+        self._own_model = isinstance(self.model, AlignedMaskedLM)
+        on_cpu = self.args.device.type == "cpu"
+        if isinstance(self.model, AlignedMaskedLM) and on_cpu and self.model._supports_sdpa:
             # Plain matrix products, which beat the fused kernel there (benchmarks/README.md).
             self.model.set_attn_implementation(PLAIN_ATTENTION)
         # Of each part, by whether it is training: the sum of weight x value, and of the weights.

@@ -31,6 +31,20 @@ settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
+def cut_batches(tmp_path_factory):
+    """What `gradient_driver` gives of two processes, by how it cuts a batch and by architecture."""
+    import gradient_driver
+    import torch
+
+    from hf_alignmlm.models.backbones import BACKBONES
+
+    folder = tmp_path_factory.mktemp("cut_batches")
+    cases = ["8x1xbert", *(f"2x4x{name}" for name in BACKBONES)]
+    gradient_driver.two_processes(folder, "gradient_driver.py", *cases)
+    return {case: torch.load(folder / f"{case}.pt") for case in cases}
+
+
+@pytest.fixture(scope="session")
 def data_folder():
     """The folder of real data; tests that ask for it are skipped where it is absent."""
     folder = ROOT / os.environ.get("ALIGNMLM_DATA", "../shared/data")

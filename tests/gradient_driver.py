@@ -1,44 +1,37 @@
 """One training step and one evaluation with `AlignMLMTrainer`, by one process or several.
 
-    torchrun --standalone --nproc_per_node 2 gradient_driver.py OUT MICRO_BATCHxACCUMULATION …
+    torchrun --standalone --nproc_per_node 2 gradient_driver.py OUT \\
+        MICRO_BATCHxACCUMULATIONxARCHITECTURE …
 
-For each way to cut the batch of 16 rows, OUT/MICRO_BATCHxACCUMULATION.pt holds the gradient before
+For each way to cut the batch of 16 rows, OUT/CASE.pt holds the gradient before
 the optimizer's step, and what was logged. The rows differ widely in their number of labels.
 """
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import backbones
 import torch
 from accelerate.state import AcceleratorState
 from transformers import TrainerCallback
 
 from hf_alignmlm.data.dictionary import BilingualDictionary
-from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.models.backbones import AutoModelForAlignedMaskedLM
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
+HERE = Path(__file__).resolve().parent
 ROWS = 16
 EVALUATION_ROWS = 11  # divisible neither by the processes nor by a batch
 
 
-SHAPE = {
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 12,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
-
-
-def make_model():
+def make_model(architecture="bert"):
     torch.manual_seed(0)
-    config = AlignedBertConfig(vocab_size=60, alignment_loss_weight=10.0, **SHAPE)
-    model = BertForAlignedMaskedLM(config)
+    config = backbones.config(architecture, alignment_loss_weight=10.0)
+    model = AutoModelForAlignedMaskedLM.from_config(config)
     # Wide enough for the losses of rows to differ.
-    torch.nn.init.normal_(model.bert.embeddings.word_embeddings.weight, std=0.5)
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.5)
     pairs = [(i, i + 30) for i in range(5, 30)] + [((6, 7), (40, 41, 42))]
     model.set_dictionary(BilingualDictionary.from_pairs(pairs, fraction=0.8))
     return model
@@ -66,7 +59,7 @@ class Capture(TrainerCallback):
         self.gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def one_step(folder, micro_batch, accumulation):
+def one_step(folder, micro_batch, accumulation, architecture="bert"):
     """The gradient of one step, what training logged and what evaluation gave."""
     AcceleratorState._reset_state()  # the accumulation of the case before
     arguments = AlignMLMTrainingArguments(
@@ -86,7 +79,7 @@ def one_step(folder, micro_batch, accumulation):
     )
     capture = Capture()
     trainer = AlignMLMTrainer(
-        make_model(),
+        make_model(architecture),
         arguments,
         train_dataset=make_rows(),
         eval_dataset={
@@ -104,10 +97,20 @@ def one_step(folder, micro_batch, accumulation):
     }
 
 
+def two_processes(folder, driver, *arguments):
+    """Run a driver of these tests as two processes; it writes its results into the folder."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(HERE / driver), str(folder), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def main(folder, *cases):
     torch.set_num_threads(1)
     for case in cases:
-        result = one_step(folder, *map(int, case.split("x")))
+        micro_batch, accumulation, architecture = case.split("x", 2)
+        result = one_step(folder, int(micro_batch), int(accumulation), architecture)
         if torch.distributed.is_initialized() and torch.distributed.get_rank():
             continue
         torch.save(result, Path(folder) / f"{case}.pt")

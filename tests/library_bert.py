@@ -7,7 +7,7 @@ import sys
 
 from transformers import BertForMaskedLM
 
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
 
 
 def pytest_pycollect_makeitem(collector, name, obj):

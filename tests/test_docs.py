@@ -18,7 +18,7 @@ from transformers import AutoModelForMaskedLM, BertForMaskedLM
 
 from hf_alignmlm import minienglish
 from hf_alignmlm.cli import main
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
 
 ROOT = Path(__file__).parent.parent
 DOCS = Path(__file__).parent.parent / "docs"

@@ -17,7 +17,7 @@ TINY = "--use_cpu --disable_tqdm True --max_steps 3"
 COMMANDS = f"""
 pretrain --objective toy-mlm --keep_share 0.25 --alignment_loss_type toy-distance
   --alignment_loss_weight 1 --language trans_toyswap --max_train_samples 300 --max_eval_samples 50
-  --config_overrides num_hidden_layers=1,hidden_size=24,num_attention_heads=2,intermediate_size=32
+  --config_name albert --config_overrides num_hidden_layers=1,hidden_size=24,num_attention_heads=2
   --vocab_size 300 --output_dir runs/toy --logging_steps 1 {TINY}
 tag --task_name toy-capitals --model_name_or_path runs/toy --max_train_samples 60
   --max_eval_samples 30 --output_dir runs/capitals {TINY}
@@ -40,6 +40,9 @@ for command in json.loads(sys.argv[1]):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toys")
+    config = {"model_type": "albert", "embedding_size": 16, "intermediate_size": 32}
+    (folder / "albert").mkdir()
+    (folder / "albert" / "config.json").write_text(json.dumps(config))
     commands = [line.split() for line in COMMANDS.replace("\n  ", " ").strip().splitlines()]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "toys")])
     done = subprocess.run(
@@ -65,6 +68,12 @@ def test_the_objective_trains_with_its_option_and_is_cited(folder):
     card = read(folder / "runs/toy/README.md")
     assert "masked language modelling with answers in sight (a toy)" in card
     assert "@misc{toy2026objective" in card
+
+
+def test_the_backbone_trains_and_is_plain(folder):
+    config = json.loads(read(folder / "runs/toy/config.json"))
+    assert config["architectures"] == ["AlbertForMaskedLM"]
+    assert config["hidden_size"] == 24
 
 
 def test_the_alignment_loss_trains_and_is_cited(folder):

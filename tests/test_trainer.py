@@ -3,26 +3,23 @@
 import json
 import logging
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import backbones
 import gradient_driver
 import pytest
 import torch
 from datasets import Dataset
 from torch.nn import functional as F
 from torch.utils.data import default_collate
-from transformers import DistilBertConfig, DistilBertForMaskedLM, Trainer
+from transformers import DistilBertConfig, DistilBertForMaskedLM, FNetConfig, Trainer
 
 import run_pretraining
 from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.data.encoding import tokenize_corpus
 from hf_alignmlm.data.packing import EpochDataset, pack
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
-from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
 from hf_alignmlm.objectives import Objective, ObjectiveCollator
 from hf_alignmlm.runs import MANIFEST_FILE, last_whole_checkpoint
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
@@ -75,15 +72,8 @@ def one_process(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two_processes")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [gradient_driver.__file__, str(folder), "8x1", "2x4"]
-    root = str(Path(__file__).parent.parent)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {tuple(map(int, p.stem.split("x"))): torch.load(p) for p in folder.glob("*.pt")}
+def two_processes(cut_batches):
+    return {(8, 1): cut_batches["8x1xbert"], (2, 4): cut_batches["2x4xbert"]}
 
 
 def relative_difference(left, right):
@@ -454,16 +444,36 @@ def test_the_commands_best_model_is_that_of_both_languages(tmp_path):
     assert both / 2 == pytest.approx(min(losses))
 
 
-def test_the_command_refuses_another_kind_of_model(tmp_path, tokenizer, capsys):
+@pytest.mark.parametrize("more", [[], ["--language_embeddings", "True"]])
+def test_the_command_goes_on_from_another_architecture(tmp_path, tokenizer, capsys, more):
     model = tmp_path / "distilbert"
     shape = {"vocab_size": len(tokenizer), "dim": 24, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
     DistilBertForMaskedLM(DistilBertConfig(**shape)).save_pretrained(model)
     tokenizer.save_pretrained(model)
-    command = [*COMMAND.split(), "--model_name_or_path", str(model)]
-    with pytest.raises(SystemExit) as stop:
+    command = [*COMMAND.split(), "--objective", "xlm", "--model_name_or_path", str(model)]
+    command += ["--output_dir", str(tmp_path / "run"), *more]
+    if more:
+        with pytest.raises(SystemExit):
+            run_pretraining.main(command)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "2 languages need as many token types, but this distilbert has 0" in error
+        assert not (tmp_path / "run").exists()
+        return
+    run_pretraining.main(command)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["architectures"] == ["DistilBertForMaskedLM"]
+    # xlm's default, where the architecture has token types.
+    assert config["language_embeddings"] is False
+
+
+def test_the_command_refuses_an_architecture_that_is_not_known(tmp_path, tokenizer, capsys):
+    FNetConfig().save_pretrained(tmp_path / "fnet")
+    tokenizer.save_pretrained(tmp_path / "fnet")
+    command = [*COMMAND.split(), "--model_name_or_path", str(tmp_path / "fnet")]
+    with pytest.raises(SystemExit):
         run_pretraining.main([*command, "--output_dir", str(tmp_path / "run")])
-    assert stop.value.code == 2
-    assert f"error: {model} is no whole checkpoint" in capsys.readouterr().err.splitlines()[-1]
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "no alignment for a model of type 'fnet': known are bert, roberta" in error
     assert not (tmp_path / "run").exists()
 
 
@@ -475,9 +485,7 @@ def test_the_collators_columns_stay_and_evaluation_masks_do_not_change(
     corpus = Dataset.from_list([{"words": s.words} for s in embedded[:40]])
     packed = pack(tokenize_corpus(corpus, tokenizer, language), tokenizer, max_seq_length=12)
     trainer = AlignMLMTrainer(
-        BertForAlignedMaskedLM(
-            AlignedBertConfig(vocab_size=len(tokenizer), **gradient_driver.SHAPE)
-        ),
+        BertForAlignedMaskedLM(backbones.config("bert", vocab_size=len(tokenizer))),
         arguments(
             tmp_path,
             max_steps=1,

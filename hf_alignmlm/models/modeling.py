@@ -1,15 +1,14 @@
 """Masked language modelling plus alignment: L = L_MLM + α · L_align (ALIGN-MLM, section 2.2)."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import BertForMaskedLM
+from transformers import BertConfig
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, cached_file, can_return_tuple
@@ -18,11 +17,19 @@ from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary
 from hf_alignmlm.models import kernels
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES, AlignmentLoss
 from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.objectives.base import IGNORE_INDEX
+from hf_alignmlm.models.loading import load_whole
+from hf_alignmlm.objectives.base import IGNORE_INDEX, Objective
 
 # Options of `from_pretrained` that say where files are, and of `save_pretrained` for its push.
-_WHERE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+WHERE = {"cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder"}
 _HUB = ("repo_id", "token", "commit_message", "create_pr", "private", "revision", "tags")
+# Fields of ours, which the configuration of any architecture holds.
+_OURS = {f.name for f in fields(AlignedBertConfig)} - {f.name for f in fields(BertConfig)}
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as _MaskedLM
+else:  # a second model class would hide the configuration's class of the architecture
+    _MaskedLM = object
 
 
 @dataclass
@@ -42,23 +49,55 @@ class AlignedMaskedLMOutput(MaskedLMOutput):
     alignment_loss: Tensor | None = None
 
 
-class BertForAlignedMaskedLM(BertForMaskedLM):
-    """BERT with a masked-LM head, trained to give words of like meaning like embeddings.
+# The embeddings of the ids, what gives the logits of hidden states, and the alignment loss or None.
+Tied = tuple[Tensor, Callable[[Tensor], Tensor], Tensor | None]
 
-    Its weights are those of plain `BertForMaskedLM`, so every stock Auto class loads a checkpoint.
-    The dictionary is an input of training (`set_dictionary`), saved beside the weights. A stock
-    `BertConfig` serves as well: what it does not say is `AlignedBertConfig`'s default.
+
+class AlignedMaskedLM(_MaskedLM):
+    """A masked LM, trained to give words of like meaning like embeddings: a mixin.
+
+    It stands before a `…ForMaskedLM` of the library, and says how hidden states become logits:
+
+        class ElectraForAlignedMaskedLM(AlignedMaskedLM, ElectraForMaskedLM):
+            def _logits(self, states):
+                return self.generator_lm_head(self.generator_predictions(states))
+
+    The weights are those of the library's class, so every stock Auto class loads a checkpoint. The
+    dictionary is an input of training (`set_dictionary`), saved beside the weights. The stock
+    configuration serves: what it does not say is `AlignedBertConfig`'s default.
     """
 
-    config_class = AlignedBertConfig
-    config: AlignedBertConfig
-
-    def __init__(self, config: AlignedBertConfig):
-        super().__init__(config)
+    def __init__(self, config: Any, *args: Any, **kwargs: Any):
+        super().__init__(config, *args, **kwargs)
         # The library guesses the loss from the class's name and would take the causal one.
         self.loss_type = "ForMaskedLM"
         self.dictionary: BilingualDictionary | None = None
         self.alignment_loss: AlignmentLoss | None = None
+
+    def _logits(self, states: Tensor) -> Tensor:
+        """The head's logits [..., vocabulary] of hidden states [..., d]."""
+        raise NotImplementedError
+
+    @classmethod
+    def positions(cls, config: Any) -> int:
+        """How many tokens a model of this configuration has positions for."""
+        return config.max_position_embeddings
+
+    @classmethod
+    def check_batches(cls, config: Any, objective: Objective, length: int, languages: int) -> None:
+        """Raise ValueError for what a model of this configuration cannot do exactly.
+
+        `objective` says how sequences of `length` tokens, of so many `languages`, are framed.
+        """
+        if (positions := cls.positions(config)) < length:
+            raise ValueError(
+                f"max_seq_length {length} is more than the model's {positions} positions"
+            )
+        if objective.language_embeddings and (types := token_types(config)) < languages:
+            raise ValueError(
+                f"{languages} languages need as many token types, but this {config.model_type} "
+                f"has {types}: add --language_embeddings False"
+            )
 
     @property
     def alignment_loss_weight(self) -> float:
@@ -108,25 +147,28 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
         """A masked LM's forward pass.
 
         Shapes: ids and masks [batch, length]; `attention_mask` may be boolean [batch, 1, length,
-        length]; `labels` hold −100 where there is nothing to predict. `num_items_in_batch` counts
-        the labels of the whole batch of which this is a part (accumulation, processes): the parts'
-        losses then add up to that of the whole. `sparse_logits` leaves out the logits of unlabelled
-        positions (default: while training); `keep_logits` returns them beside the loss.
+        length]; `position_ids` count from 0 with any architecture; token types are left out where
+        it has none. `labels` hold −100 where there is nothing to predict. `num_items_in_batch`
+        counts the labels of the whole batch of which this is a part (accumulation, processes): the
+        parts' losses then add up to that of the whole. `sparse_logits` leaves out the logits of
+        unlabelled positions (default: while training); `keep_logits` returns them beside the loss.
         """
-        table, alignment_loss = None, None
+        to_logits: Callable[[Tensor], Tensor] = self._logits
+        alignment_loss: Tensor | None = None
         aligning = labels is not None and self.alignment_loss_weight != 0
-        if input_ids is not None and kernels.may_tie(self):
-            inputs_embeds, table, alignment_loss = self._tied(input_ids, aligning)
-            input_ids = None
+        if input_ids is not None and (tied := self._tied(input_ids, aligning)):
+            input_ids, (inputs_embeds, to_logits, alignment_loss) = None, tied
         if aligning and alignment_loss is None:
             alignment_loss = self.compute_alignment_loss()
-        inputs = (input_ids, self._mask(attention_mask), token_type_ids, position_ids)
-        hidden = self.bert(*inputs, inputs_embeds, return_dict=True, **kwargs)
+        frame = self._frame(attention_mask, token_type_ids, position_ids)
+        hidden = self.base_model(
+            input_ids=input_ids, inputs_embeds=inputs_embeds, return_dict=True, **frame, **kwargs
+        )
         states = hidden.last_hidden_state
         if labels is not None and (self.training if sparse_logits is None else sparse_logits):
             labelled = labels != IGNORE_INDEX
             states, labels = states[labelled], labels[labelled]
-        logits, parts = self._logits(states, table), {}
+        logits, parts = to_logits(states), {}
         if labels is not None:
             parts = self._losses(logits, labels, alignment_loss, num_items_in_batch)
         return AlignedMaskedLMOutput(
@@ -135,6 +177,19 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             attentions=hidden.attentions,
             **parts,
         )
+
+    def _frame(
+        self, mask: Tensor | None, types: Tensor | None, positions: Tensor | None
+    ) -> dict[str, Any]:
+        """Mask, token types and positions, as the architecture takes them."""
+        frame: dict[str, Any] = {"attention_mask": self._mask(mask)}
+        if types is not None and token_types(self.config):
+            frame["token_type_ids"] = types
+        if positions is not None:
+            # Where the table holds more, the first rows are not for tokens.
+            first = self.config.max_position_embeddings - self.positions(self.config)
+            frame["position_ids"] = positions + first
+        return frame
 
     def _losses(
         self, logits: Tensor, labels: Tensor, alignment_loss: Tensor | None, items: Any
@@ -152,29 +207,16 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             parts["alignment_loss"] = alignment_loss.detach()
         return parts
 
-    def _mask(self, mask: Tensor | None) -> Tensor | None:
+    def _tied(self, ids: Tensor, aligning: bool) -> Tied | None:
+        """What one operation makes of the word embeddings; None where each use calls them."""
+        return None
+
+    def _mask(self, mask: Tensor | None) -> Any:
         """The mask, for attention that adds it to the scores; other kinds take it as it is."""
         adds = self.config._attn_implementation in ("eager", kernels.PLAIN_ATTENTION)
         if mask is None or not adds:
             return mask
         return kernels.additive(mask, kernels.product_dtype(mask.device, self.dtype))
-
-    def _tied(self, ids: Tensor, aligning: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The embeddings of `ids`, the output layer's matrix, and L_align where its kernel fits."""
-        embeddings: Any = self.get_input_embeddings()
-        dtype = kernels.product_dtype(ids.device, self.dtype)
-        loss = self.alignment_loss if aligning else None
-        pairs = (None, None) if loss is None else (loss.rows, loss.runs)
-        return kernels.tied_embeddings(
-            embeddings.weight, ids, dtype, *pairs, padding=embeddings.padding_idx
-        )
-
-    def _logits(self, states: Tensor, table: Tensor | None) -> Tensor:
-        """The head's logits; by a given matrix where the embeddings are tied in one operation."""
-        if table is None:
-            return self.cls(states)
-        head = self.cls.predictions
-        return F.linear(head.transform(states), table, head.decoder.bias)
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any):  # type: ignore[no-untyped-def]
         """The library's; ValueError where the dictionary has ids that would be cut off."""
@@ -184,13 +226,14 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
     ) -> None:
-        """Save plain BERT weights, and the dictionary beside them where there is one."""
+        """Save the plain weights, and the dictionary beside them where there is one."""
         hub = {name: kwargs.pop(name) for name in _HUB if name in kwargs}
         super().save_pretrained(save_directory, **kwargs)
         if not kwargs.get("is_main_process", True):
             return
         # Tools that know no class of ours look the architecture up by its name.
-        self.config.architectures = [BertForMaskedLM.__name__]
+        mro = type(self).__mro__
+        self.config.architectures = [mro[mro.index(AlignedMaskedLM) + 1].__name__]
         self.config.save_pretrained(save_directory)
         if self.dictionary is not None:
             self.dictionary.save_pretrained(save_directory)
@@ -200,9 +243,13 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
-        """Load a checkpoint that is whole (`load_whole`), and the dictionary that lies beside."""
+        """Load a checkpoint that is whole (`load_whole`), and the dictionary that lies beside.
+
+        Fields of `AlignedBertConfig` are options of it with any architecture.
+        """
         if (name := pretrained_model_name_or_path) is None:
             return super().from_pretrained(name, *args, **kwargs)
+        ours = {field: kwargs.pop(field) for field in _OURS & kwargs.keys()}
         model = load_whole(super(), name, *args, **kwargs)
         path = cached_file(
             name,
@@ -210,47 +257,18 @@ class BertForAlignedMaskedLM(BertForMaskedLM):
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
-            **{name: kwargs[name] for name in _WHERE if name in kwargs},
+            **{option: kwargs[option] for option in WHERE & kwargs.keys()},
         )
+        one = model[0] if isinstance(model, tuple) else model
+        for field, value in ours.items():
+            setattr(one.config, field, value)
         if path:
             dictionary = BilingualDictionary.from_pretrained(path)
             try:
-                (model[0] if isinstance(model, tuple) else model).set_dictionary(dictionary)
+                one.set_dictionary(dictionary)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
         return model
-
-
-def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
-    """`cls.from_pretrained(name, ...)` of a checkpoint that fills the model; safetensors alone.
-
-    A pooler is new where it is missing, and so is a head of which the checkpoint has nothing. Any
-    other tensor that is missing would be random: a ValueError, as for a damaged file.
-    """
-    info_wanted = kwargs.pop("output_loading_info", False)
-    may_mismatch = kwargs.pop("ignore_mismatched_sizes", False)
-    kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
-    try:
-        model, info = cls.from_pretrained(name, *args, output_loading_info=True, **kwargs)
-    except OSError:
-        raise  # it names the file
-    except Exception as error:  # whatever a damaged file leads to
-        file = "model.safetensors" if isinstance(error, SafetensorError) else "config.json"
-        raise ValueError(f"{name} does not load, see its {file}: {error}") from error
-    base, missing = f"{model.base_model_prefix}.", set(info["missing_keys"])
-    if not may_mismatch:
-        missing |= {key for key, *_ in info["mismatched_keys"]}
-    there = model.state_dict().keys() - model.all_tied_weights_keys.keys() - missing
-    heads = {key.split(".")[0] for key in there} | {model.base_model_prefix}
-    wrong = {key for key in missing if key.split(".")[0] in heads}
-    wrong |= {key for key in info["unexpected_keys"] if key.startswith(base)}
-    if wrong := {key for key in wrong if "pooler." not in key}:
-        raise ValueError(
-            f"{name} is no whole checkpoint of {type(model).__name__}, name another: "
-            f"{len(wrong)} tensors are missing, of another shape or left over "
-            f"({', '.join(sorted(wrong)[:3])}{', ...' * (len(wrong) > 3)})"
-        )
-    return (model, info) if info_wanted else model
 
 
 def _check_ids(dictionary: BilingualDictionary | None, vocab_size: int) -> None:
@@ -273,3 +291,8 @@ def embedding_matrix(embeddings: nn.Module) -> Tensor:
     # An adapter or offloading: only the module itself knows its rows.
     home = "cpu" if weight.device.type == "meta" else weight.device
     return embeddings(torch.arange(weight.shape[0], device=home))
+
+
+def token_types(config: Any) -> int:
+    """How many token types a model of this configuration knows; 0 where it has no such table."""
+    return getattr(config, "type_vocab_size", 0)

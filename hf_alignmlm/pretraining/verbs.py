@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset
@@ -13,8 +14,9 @@ from transformers import AutoConfig, TrainingArguments, set_seed
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data import packing, sources
 from hf_alignmlm.files import exclusive, write_json
+from hf_alignmlm.models.backbones import AutoModelForAlignedMaskedLM, find, read_config
 from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.models.modeling import AlignedMaskedLM, token_types
 from hf_alignmlm.objectives import ObjectiveCollator
 from hf_alignmlm.pretraining.inputs import load, pack, tokenize
 from hf_alignmlm.pretraining.options import Run, check
@@ -24,12 +26,25 @@ from hf_alignmlm.trainer import AlignMLMTrainer
 
 # Null in the results where there is no dictionary.
 ALIGNMENT_MEASURES = ("p1", "p1_seen", "p1_heldout", "csls_p1")
-# The least that a configuration has; two types of tokens, to tell the languages apart.
+# The least that a configuration has; BERT's two types of tokens are for pairs of sentences.
 LEAST = dict.fromkeys(("hidden_size", "num_hidden_layers", "num_attention_heads"), 1)
-LEAST |= {"intermediate_size": 1, "type_vocab_size": 2}
+LEAST |= {"intermediate_size": 1}
 
 
-def build_model(run: Run) -> BertForAlignedMaskedLM:
+def configure(run: Run) -> None:
+    """Settle the architecture, and refuse what it cannot do before there is work to lose.
+
+    Language embeddings are on by default where the objective has them and the model can.
+    """
+    name = run.model.model_name_or_path
+    config = read_config(name) if name else new_config(run)
+    languages = len(run.language.names)
+    if run.arguments["language_embeddings"] is None and token_types(config) < languages:
+        run.objective = replace(run.objective, language_embeddings=False)
+    find(config).check_batches(config, run.objective, run.max_seq_length, languages)
+
+
+def build_model(run: Run) -> AlignedMaskedLM:
     """The model to train, with its dictionary: a checkpoint's, or a configuration's or a size's."""
     set_seed(run.args.seed)
     tokens = len(run.tokenizer)
@@ -40,46 +55,61 @@ def build_model(run: Run) -> BertForAlignedMaskedLM:
         "objective": run.objective.name,
     }
     if name := run.model.model_name_or_path:
-        model = BertForAlignedMaskedLM.from_pretrained(name, **ours)
+        model = AutoModelForAlignedMaskedLM.from_pretrained(name, **ours)
         if model.config.vocab_size != tokens:
             model.resize_token_embeddings(tokens, mean_resizing=False)
     else:
         ours |= {"vocab_size": tokens, "pad_token_id": run.tokenizer.pad_token_id}
-        model = _new_model(run, ours)
-    positions = model.config.max_position_embeddings
-    if positions < run.max_seq_length:
-        raise ValueError(
-            f"max_seq_length {run.max_seq_length} is more than the model's {positions} positions"
-        )
+        config = new_config(run, **ours)
+        try:
+            model = AutoModelForAlignedMaskedLM.from_config(config)
+        except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{_source(run)} gives no model: {error}") from None
     model.set_dictionary(run.dictionary)
     return model
 
 
-def _new_model(run: Run, ours: dict[str, Any]) -> BertForAlignedMaskedLM:
-    name, overrides, size = run.model.config_name, run.model.config_overrides, run.model.size
-    shape = SIZES[size].model | {"max_position_embeddings": run.max_seq_length}
-    if name:
+def _source(run: Run) -> str:
+    model = run.model
+    changes = model.config_overrides and f"--config_overrides {model.config_overrides}"
+    return changes or model.config_name or model.size
+
+
+def new_config(run: Run, **ours: Any) -> Any:
+    """The configuration of a new model: a file's or a size's, with the run's changes."""
+    kind: Any = AlignedBertConfig
+    shape = SIZES[run.model.size].model | {"max_position_embeddings": run.max_seq_length}
+    if run.objective.language_embeddings:
+        shape["type_vocab_size"] = max(2, len(run.language.names))
+    if name := run.model.config_name:
         try:
-            shape = AutoConfig.from_pretrained(name).to_dict()
+            stock = AutoConfig.from_pretrained(name)
         except Exception as error:  # whatever a damaged or missing file leads to
             raise ValueError(f"--config_name {name} is no configuration: {error}") from None
-        if shape["model_type"] != "bert":
-            raise ValueError(
-                f"{name} is a configuration of {shape['model_type']}: name one of BERT's as "
-                "--config_name, or a --size"
-            )
+        kind, shape = find(stock).config_class, stock.to_dict()
     try:
-        config = AlignedBertConfig(**(shape | ours))
-        if overrides:
+        config = kind(**(shape | ours))
+        if overrides := run.model.config_overrides:
             config.update_from_string(overrides)
-        for option, number in config.to_dict().items():
-            least = LEAST.get(option, len(run.tokenizer) if option == "vocab_size" else 0)
-            if isinstance(number, int | float) and not least <= number < math.inf:
-                raise ValueError(f"{option} must be finite and at least {least}, not {number}")
-        return BertForAlignedMaskedLM(config)
+        _check_numbers(config, ours.get("vocab_size", 0))
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        what = f"--config_overrides {overrides}" if overrides else name or size
-        raise ValueError(f"{what} gives no model: {error}") from None
+        raise ValueError(f"{_source(run)} gives no model: {error}") from None
+    return config
+
+
+def _check_numbers(config: Any, tokens: int) -> None:
+    least = LEAST | {"vocab_size": tokens}
+    if config.model_type == "bert":
+        least["type_vocab_size"] = 2
+    numbers = config.to_dict() | {name: getattr(config, name, 1) for name in LEAST}
+    for name, number in numbers.items():
+        if not isinstance(number, int | float):
+            continue
+        # A default may lie below 0, where it says that there is none.
+        default = getattr(type(config), name, 0)
+        low = least.get(name, -1 if default == -1 else 0)
+        if not low <= number < math.inf:
+            raise ValueError(f"{name} must be finite and at least {low}, not {number}")
 
 
 def claim(run: Run) -> None:
@@ -91,7 +121,7 @@ def claim(run: Run) -> None:
 
 def build(
     run: Run,
-    model: BertForAlignedMaskedLM,
+    model: AlignedMaskedLM,
     train_set: sources.Corpus,
     evaluation: dict[str, sources.Corpus],
 ) -> AlignMLMTrainer:
@@ -181,6 +211,7 @@ def main(argv: Sequence[str] | None = None) -> TrainingArguments | None:
                 held.enter_context(exclusive(run.folder))
             else:
                 disable_progress_bar()
+            configure(run)
             with run.args.main_process_first(desc="preparing the corpus"):
                 sequences = pack(run, tokenize(run, load(run)))
                 trainer = build(run, build_model(run), *sequences)

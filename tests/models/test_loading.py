@@ -11,7 +11,8 @@ from tiny import SHAPE
 from transformers import AutoModelForTokenClassification, BertConfig
 
 from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, load_whole
+from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
+from hf_alignmlm.models.loading import load_whole
 
 DISTILBERT = {"vocab_size": 60, "dim": 24, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

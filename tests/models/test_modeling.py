@@ -16,9 +16,10 @@ from hf_alignmlm.models.alignment_loss import (
     AlignmentLoss,
     cosine_alignment_loss,
 )
+from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
-from hf_alignmlm.models.modeling import AlignedMaskedLMOutput, BertForAlignedMaskedLM
+from hf_alignmlm.models.modeling import AlignedMaskedLMOutput
 
 SHAPE = tiny.SHAPE | tiny.NO_DROPOUT
 SINGLE = tuple(((i,), (i + 30,)) for i in range(5, 30))

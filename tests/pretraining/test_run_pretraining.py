@@ -20,7 +20,7 @@ from hf_alignmlm import minienglish
 from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.files import exclusive
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
 from hf_alignmlm.runs import RESULTS_FILE, last_whole_checkpoint
 
 ROOT = Path(__file__).parents[2]

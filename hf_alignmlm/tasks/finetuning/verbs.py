@@ -22,7 +22,7 @@ from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, load_tokenizer
 from hf_alignmlm.files import exclusive, read_json, write_json
-from hf_alignmlm.models.modeling import load_whole
+from hf_alignmlm.models.loading import load_whole
 from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir
 from hf_alignmlm.tasks.base import SPLITS, InputForm, TaskData, read_task
 from hf_alignmlm.tasks.finetuning.options import Run, check
