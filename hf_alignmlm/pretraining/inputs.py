@@ -89,10 +89,10 @@ def _tokenizer(run: Run, texts: Sequence[sources.Corpus]) -> tuple[Any, Syntheti
             # The language is written last: where it is, there is a tokenizer. What does not read,
             # or is not there, was being written when the run was killed: it is made again.
             language = SyntheticLanguage.from_pretrained(run.folder)
-            return tokenizer.load_tokenizer(str(run.folder)), language
+            return tokenizer.load_tokenizer(str(run.folder), language), language
     language = run.language
     if name := model.tokenizer_name or model.model_name_or_path:
-        made = tokenizer.load_tokenizer(name)
+        made = tokenizer.load_tokenizer(name, language)
     else:
         sample = sources.texts(texts, limit=TOKENIZER_SAMPLE)
         size = model.vocab_size or SIZES[model.size].vocab_size
