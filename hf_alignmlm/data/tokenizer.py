@@ -1,7 +1,7 @@
 """Tokenizers: trained, loaded, and doubled, so that a derived token's id is its original's + V."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,12 +45,13 @@ def train_tokenizer(
     )
     state = train_pieces(tokenizer, texts, vocab_size, doubled=doubled)
     state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] in special]
-    return _wrap(state, model_max_length, SPECIAL_TOKENS, INPUTS if bert else INPUTS[::2])
+    return wrap_state(state, model_max_length, SPECIAL_TOKENS, INPUTS if bert else INPUTS[::2])
 
 
-def _wrap(
-    state: dict[str, Any], model_max_length: int, special: dict[str, str], inputs: Sequence[str]
+def wrap_state(
+    state: dict[str, Any], model_max_length: int, special: Mapping[str, Any], inputs: Sequence[str]
 ) -> PreTrainedTokenizerFast:
+    """A tokenizer of this JSON, which the stock Auto class loads with the same ids."""
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         model_max_length=model_max_length,
@@ -150,7 +151,7 @@ def double_tokenizer(
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     state["model"]["vocab"] = vocabulary | {derived(t): i + size for t, i in vocabulary.items()}
     special = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS}
-    doubled = _wrap(state, tokenizer.model_max_length, special, INPUTS)
+    doubled = wrap_state(state, tokenizer.model_max_length, special, INPUTS)
     if len(doubled) != 2 * size:
         raise ValueError("this tokenizer's spellings are not one-to-one: it cannot be doubled")
     return doubled, language
