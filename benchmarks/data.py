@@ -57,7 +57,8 @@ def rates(text: Path, megabytes: float = 70, processes: int = CORES) -> dict[str
     """
     disable_caching()
     made = tokenizer_folder("mini", text)
-    tokenizer, language = load_tokenizer(str(made)), SyntheticLanguage.from_pretrained(made)
+    language = SyntheticLanguage.from_pretrained(made)
+    tokenizer = load_tokenizer(str(made), language)
     lines = first_lines(text, megabytes)
     words = sum(len(line.split()) for line in lines)
     few = lines[: len(lines) // 10]

@@ -35,7 +35,7 @@ RANGES = {
         (1, LARGEST, "gradient_accumulation_steps eval_accumulation_steps save_total_limit"),
         (1, LARGEST, "dataloader_prefetch_factor torch_empty_cache_steps ddp_timeout"),
         (1, LARGEST, "max_train_samples max_eval_samples preprocessing_num_workers"),
-        (1, LARGEST, "vocab_size shuffle_buffer max_samples"),
+        (1, LARGEST, "vocab_size extend_vocab shuffle_buffer max_samples"),
         (3, LARGEST, "max_seq_length"),
         (1, 99, "validation_split_percentage"),
         (ABOVE_0, LARGEST, "learning_rate num_train_epochs adam_epsilon"),

@@ -12,13 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, IterableDataset, List, Value
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm.data.formats import Corpus, code_digest
 from hf_alignmlm.data.rows import SENTENCES_PER_LINE, row_text, sentences
 from hf_alignmlm.data.sources import column_names
+from hf_alignmlm.languages.natural import Languages
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
 logger = logging.get_logger(__name__)
@@ -29,6 +32,8 @@ TOKENIZING_BATCH = 4000
 WORDS_KEPT = 1 << 20
 # BERT's normaliser does not change printable ASCII, and its pre-tokenizer splits it like this.
 ASCII_WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
+# What stands before a word, so that the word has the ids of running text.
+BEFORE = "a"
 
 # A row a sentence: both languages' ids, the number of pieces of each original word, the original
 # word at each derived place, and the sentence's index.
@@ -131,41 +136,72 @@ def tokenize_corpus(
 
 
 class WordEncoder:
-    """Text to words and words to token ids, for one tokenizer and language; words are cached."""
+    """Text to words and words to token ids, for one tokenizer and its languages; words are cached.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: SyntheticLanguage):
+    A word is what BERT's pre-tokenizer makes one or, with any other tokenizer, what stands between
+    two spaces. It has the ids that it has within a text, with the space before it.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: Languages):
         """`tokenizer` may be the JSON of a `tokenizers.Tokenizer`, to travel between processes."""
         self.language = language
+        self._spell = language.spell if isinstance(language, SyntheticLanguage) else str
         self._backend = Tokenizer.from_str(
             tokenizer if isinstance(tokenizer, str) else tokenizer.backend_tokenizer.to_str()
         )
         self._model = self._backend.model
-        self._cased = not self._backend.normalizer.lowercase
+        self._bert = isinstance(self._backend.pre_tokenizer, BertPreTokenizer)
+        normalizer = self._backend.normalizer
+        plain = self._bert and isinstance(normalizer, BertNormalizer)
+        self._cased = plain and not normalizer.lowercase
+        # Unigram has its special tokens among its pieces: in a text they stay text.
+        added = self._backend.get_added_tokens_decoder()
+        special = {i for i, token in added.items() if token.special}
+        self._special = special if isinstance(self._model, models.Unigram) else set()
         self._units = lru_cache(maxsize=WORDS_KEPT)(self._split)
         self.original = lru_cache(maxsize=WORDS_KEPT)(self._original)
+        self._before = 0 if self._bert else len(self._ids(self._split(BEFORE)))
         self._forget()
 
     def words(self, text: str) -> list[str]:
-        """The words of a text as the tokenizer's own normaliser and pre-tokenizer see them."""
+        """The words of a text, of BERT's as its own normaliser and pre-tokenizer see them."""
+        if not self._bert:
+            return text.split()
         # Neither looks past a space, and most of what stands between two spaces is cached.
         return list(chain.from_iterable(map(self._units, text.split(" "))))
 
     def _split(self, text: str) -> list[str]:
         if self._cased and text.isascii() and text.isprintable():
             return ASCII_WORDS.findall(text)
-        split = self._backend.pre_tokenizer.pre_tokenize_str
-        return [word for word, _ in split(self._backend.normalizer.normalize_str(text))]
+        normalizer, pre_tokenizer = self._backend.normalizer, self._backend.pre_tokenizer
+        text = normalizer.normalize_str(text) if normalizer else text
+        return (
+            [unit for unit, _ in pre_tokenizer.pre_tokenize_str(text)] if pre_tokenizer else [text]
+        )
 
     def _ids(self, words: Iterable[str]) -> tuple[int, ...]:
         # The model alone tokenizes, so that a literal "[MASK]" in a text stays text.
-        return tuple([token.id for word in words for token in self._model.tokenize(word)])
+        ids = tuple([token.id for word in words for token in self._model.tokenize(word)])
+        if not self._special or self._special.isdisjoint(ids):
+            return ids
+        [unknown] = self._model.tokenize("\uffff")  # which is no character
+        return tuple(unknown.id if i in self._special else i for i in ids)
 
     def _original(self, word: str) -> tuple[int, ...]:
-        return self._ids(self._split(word))
+        if self._bert:
+            return self._ids(self._split(word))
+        return tuple(chain.from_iterable(self.units(word)))
+
+    def units(self, word: str) -> list[tuple[int, ...]]:
+        """The ids of each part that the pre-tokenizer makes of a word; no piece spans two parts."""
+        if self._bert:
+            return [self._ids([unit]) for unit in self._split(word)]
+        first, *others = (self._ids([unit]) for unit in self._split(f"{BEFORE} {word}"))
+        return [unit for unit in (first[self._before :], *others) if unit] if word.strip() else []
 
     def derived(self, word: str) -> tuple[int, ...]:
         """The ids of an original word, spelled as the derived language spells it."""
-        return self._ids(map(self.language.spell, self._split(word)))
+        return self._ids(map(self._spell, self._split(word)))
 
     def encode(
         self,

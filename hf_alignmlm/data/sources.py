@@ -1,6 +1,7 @@
 """Any source of original text (files, the Hub, the embedded corpus) to rows of text or words."""
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -18,6 +19,8 @@ logger = logging.get_logger(__name__)
 
 EMBEDDED_SENTENCES = {"train": 60_000, "validation": 2_000, "test": 2_000}
 STREAM_VALIDATION_ROWS = 1_000
+# Characters that a tokenizer of several languages is trained on, at most.
+SAMPLE_CHARACTERS = 100_000_000
 
 
 def embedded_corpus(
@@ -186,3 +189,23 @@ def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[st
     for corpus in corpora:
         for row in _first(corpus, limit) if isinstance(corpus, IterableDataset) else corpus:
             yield row_text(row)
+
+
+def balanced_texts(
+    corpora: Mapping[str, Corpus], *, alpha: float = 0.7, limit: int | None = None, seed: int = 0
+) -> Iterator[str]:
+    """Texts of several languages, to train a tokenizer on: a sample in which small ones count more.
+
+    A language with a share p of all characters has a share of about p^alpha / Σ p^alpha (XLM, arXiv
+    1901.07291, section 3.1): texts of a small one come several times, of a large one not all come.
+    Each text is drawn by itself, from `seed` and the language's name. Of a stream, `limit` rows.
+    """
+    sizes = {name: sum(map(len, texts([corpus], limit=limit))) for name, corpus in corpora.items()}
+    whole = sum(sizes.values())
+    weights = {name: (size / whole) ** alpha for name, size in sizes.items() if size}
+    sample = min(whole, SAMPLE_CHARACTERS) / sum(weights.values())
+    for name, weight in weights.items():
+        draw, times = random.Random(f"{seed}/{name}"), sample * weight / sizes[name]
+        for text in texts([corpora[name]], limit=limit):
+            # 2.3 times is twice, and once more for 30 % of the texts.
+            yield from [text] * int(times + draw.random())

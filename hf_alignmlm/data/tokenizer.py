@@ -1,124 +1,73 @@
-"""One WordPiece vocabulary for two languages: a derived token's id is its original's id + V."""
+"""Tokenizers: trained, loaded, and doubled, so that a derived token's id is its original's + V."""
 
 import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, islice
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import WordPieceTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS, is_punctuation, spelling
+from hf_alignmlm.data.subwords import CONTINUATION, SPECIAL_TOKENS, blank_tokenizer, train_pieces
+from hf_alignmlm.languages.natural import Languages
+from hf_alignmlm.languages.spelling import spelling
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
-SPECIAL_TOKENS = {
-    f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
-}
-CONTINUATION = "##"
-MAX_ALPHABET = 1000
-LONGEST_WORD = 1000
-
-
-def blank_tokenizer(*, lowercase: bool = False) -> Tokenizer:
-    """BERT's normaliser, pre-tokenizer and decoder, without a vocabulary."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(prefix=CONTINUATION)
-    return tokenizer
+INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, *, lowercase: bool = False, model_max_length: int = 512
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    kind: str = "wordpiece",
+    lowercase: bool = False,
+    model_max_length: int = 512,
+    doubled: bool = True,
 ) -> PreTrainedTokenizerFast:
-    """Train a WordPiece tokenizer, cased by default; the same texts give the same ids.
+    """Train a tokenizer, cased by default; the same texts give the same ids.
 
-    The vocabulary may be smaller than `vocab_size` where the texts do not fill it. Raises
-    `ValueError` for a `vocab_size` that does not hold the special tokens and the characters, and
-    for texts without any. Words in the derived script, or with a character among the rarest, stay
-    out: they will be [UNK].
+    `kind` is wordpiece, unigram (as XLM-R's) or bpe (byte-level, as RoBERTa's). A vocabulary that
+    is to be `doubled` is of WordPiece and leaves out words in the derived script. Words with a
+    character that has no room will be [UNK]; a warning says how much of the text that is. The
+    vocabulary may be smaller than `vocab_size` where the texts do not fill it. Raises `ValueError`
+    for a `vocab_size` that does not hold the special tokens and the characters, and for texts
+    without any.
     """
-    tokenizer = blank_tokenizer(lowercase=lowercase)
-    normalized, blocks = map(tokenizer.normalizer.normalize_str, texts), []
-    while block := "\n".join(islice(normalized, 1000)):
-        blocks.append(block.encode())  # two passes over a text hold it in as little as they can
-
-    def lines() -> Iterator[str]:
-        for block in blocks:
-            yield from block.decode().split("\n")
-
-    counts = Counter(chain.from_iterable(lines()))
-    # The trainer numbers characters in the order of a hash and breaks ties between merges by these
-    # numbers. With the characters given beforehand, in order, as if they were special tokens, its
-    # result is a function of the text alone.
-    usual = [c for c, n in counts.most_common() if n > 1 and not c.isspace()]
-    characters = sorted([c for c in usual if c not in DERIVED_CHARACTERS][:MAX_ALPHABET])
-    if not characters:
-        raise ValueError(
-            "there is no text to train a tokenizer on: the corpus is empty, or all of it uses the "
-            "derived script"
-        )
-    alphabet = characters + [CONTINUATION + c for c in characters if not is_punctuation(c)]
-    first = [*SPECIAL_TOKENS.values(), *alphabet]
-    if vocab_size <= len(first):
-        raise ValueError(
-            f"vocab_size {vocab_size} is too small: special tokens and the characters of this text "
-            f"alone take {len(first)}"
-        )
-    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=first, show_progress=False)
-    # The trainer would number any other character, too, and past `vocab_size`.
-    others = [re.escape(c) for c in counts if not c.isspace() and c not in characters]
-    tokenizer.train_from_iterator(_trainable(lines(), "".join(others)), trainer)
-    cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
+    special, bert = list(SPECIAL_TOKENS.values()), kind == "wordpiece"
+    tokenizer, (cls, sep) = blank_tokenizer(kind, lowercase=lowercase), special[2:4]
     tokenizer.post_processor = TemplateProcessing(
         single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
+        # RoBERTa and XLM-R have one type of tokens.
+        pair=f"{cls} $A {sep} $B:{bert:d} {sep}:{bert:d}",
+        special_tokens=[(token, special.index(token)) for token in (cls, sep)],
     )
-    state = json.loads(tokenizer.to_str())
-    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in alphabet]
-    return _wrap(state, model_max_length, SPECIAL_TOKENS)
+    state = train_pieces(tokenizer, texts, vocab_size, doubled=doubled)
+    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] in special]
+    return wrap_state(state, model_max_length, SPECIAL_TOKENS, INPUTS if bert else INPUTS[::2])
 
 
-def _trainable(lines: Iterable[str], others: str) -> Iterator[str]:
-    """The lines without words that have one of these characters, or that are longest.
-
-    The trainer takes a time that is quadratic in the length of a word; WordPiece makes [UNK] of
-    those beyond a hundred characters.
-    """
-    other = re.compile(f"[{others}]" if others else "(?!)")
-    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
-
-    def shortened(run: re.Match[str]) -> str:
-        if other.search(run[0]):
-            return ""
-        if len(run[0]) <= LONGEST_WORD:
-            return run[0]
-        return " ".join(word for word, _ in split(run[0]) if len(word) <= LONGEST_WORD)
-
-    for line in lines:
-        changes = len(line) > LONGEST_WORD or other.search(line)
-        yield re.sub(r"\S+", shortened, line) if changes else line
-
-
-def _wrap(
-    state: dict[str, Any], model_max_length: int, special: dict[str, str]
+def wrap_state(
+    state: dict[str, Any], model_max_length: int, special: Mapping[str, Any], inputs: Sequence[str]
 ) -> PreTrainedTokenizerFast:
+    """A tokenizer of this JSON, which the stock Auto class loads with the same ids."""
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         model_max_length=model_max_length,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        model_input_names=list(inputs),
         **special,
     )
 
 
-def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
-    """Any checkpoint's tokenizer, checked to be one that a synthetic language can use."""
+def load_tokenizer(
+    name_or_path: str, languages: Languages, **kwargs: Any
+) -> PreTrainedTokenizerBase:
+    """Any checkpoint's tokenizer, checked to be one that these languages can use.
+
+    Natural ones take any fast tokenizer of a masked LM; <s> and </s> serve as [CLS] and [SEP] of
+    one without. A synthetic pair takes BERT's WordPiece.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
         if tokenizer.model_input_names[0] != "input_ids":
@@ -127,8 +76,27 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
         reason = str(error).partition("\n")[0] or type(error).__name__
         files = "tokenizer.json, tokenizer_config.json or config.json"
         raise ValueError(f"{name_or_path}: its {files} does not load ({reason})") from None
-    check_wordpiece(tokenizer)
+    if isinstance(languages, SyntheticLanguage):
+        check_wordpiece(tokenizer)
+        return tokenizer
+    for name, other in (("cls_token", "bos_token"), ("sep_token", "eos_token")):
+        if getattr(tokenizer, name) is None:
+            setattr(tokenizer, name, getattr(tokenizer, other))
+    reason = f"it has no {missing[0]}" if (missing := _missing(tokenizer)) else ""
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        reason = "it is no fast tokenizer"
+    elif max(tokenizer.get_vocab().values()) >= len(tokenizer):
+        reason = "its ids have gaps"
+    if reason:
+        raise ValueError(
+            f"{name_or_path}: its tokenizer serves no masked LM here: {reason}. Take another one, "
+            "or none to train one"
+        )
     return tokenizer
+
+
+def _missing(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    return [name for name in SPECIAL_TOKENS if getattr(tokenizer, name, None) is None]
 
 
 def check_wordpiece(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -145,7 +113,7 @@ def check_wordpiece(tokenizer: PreTrainedTokenizerBase) -> None:
             reason = "its words are not those of BERT's pre-tokenizer"
         elif not isinstance(backend.normalizer, normalizers.BertNormalizer):
             reason = "its normaliser is not BERT's"
-        elif missing := [n for n in SPECIAL_TOKENS if getattr(tokenizer, n, None) is None]:
+        elif missing := _missing(tokenizer):
             reason = f"it has no {missing[0]}"
     if reason:
         raise ValueError(
@@ -183,7 +151,7 @@ def double_tokenizer(
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     state["model"]["vocab"] = vocabulary | {derived(t): i + size for t, i in vocabulary.items()}
     special = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS}
-    doubled = _wrap(state, tokenizer.model_max_length, special)
+    doubled = wrap_state(state, tokenizer.model_max_length, special, INPUTS)
     if len(doubled) != 2 * size:
         raise ValueError("this tokenizer's spellings are not one-to-one: it cannot be doubled")
     return doubled, language

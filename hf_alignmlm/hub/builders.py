@@ -87,7 +87,7 @@ class SourceConfig(datasets.BuilderConfig):
     def words_of(self, language: SyntheticLanguage) -> Callable[[str], list[str]]:
         """A function from text to words, as the checkpoint or cased BERT has them."""
         name = self.model_name_or_path
-        tokenizer = load_tokenizer(name) if name else blank_tokenizer().to_str()
+        tokenizer = load_tokenizer(name, language) if name else blank_tokenizer().to_str()
         return WordEncoder(tokenizer, language).words
 
 

@@ -1,6 +1,6 @@
 """From text to packed sequences: load, tokenize, pack."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from transformers.utils import logging
 from hf_alignmlm.data import packing, sources, tokenizer
 from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
+from hf_alignmlm.data.extension import extend_tokenizer
 from hf_alignmlm.data.natural import balance, tokenize_text
 from hf_alignmlm.languages.natural import Languages, NaturalLanguages, load_languages
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
@@ -22,7 +23,7 @@ logger = logging.get_logger(__name__)
 # A language that is seen more often is worth a warning.
 OFTEN = 20
 # Rows of a stream that a tokenizer is trained on.
-TOKENIZER_SAMPLE = 200_000
+ROWS = 200_000
 
 # The training and validation corpus of each language that has a text of its own.
 Corpora = dict[str, tuple[sources.Corpus, sources.Corpus]]
@@ -49,7 +50,9 @@ def tokenize(run: Run, corpora: Corpora) -> Corpora:
     """Give the run its tokenizer and dictionary, and each corpus as token ids."""
     for train, _ in corpora.values():
         _check_stream(train)
-    run.tokenizer, run.language = _tokenizer(run, [train for train, _ in corpora.values()])
+    run.tokenizer, run.language = _tokenizer(
+        run, {name: train for name, (train, _) in corpora.items()}
+    )
     for name in ("is_local", "local_files_only"):
         run.tokenizer.init_kwargs.pop(name, None)  # where it was read is no part of what it is
     run.dictionary = _dictionary(run)
@@ -87,7 +90,7 @@ def _check_dictionary(run: Run) -> None:
         )
 
 
-def _tokenizer(run: Run, texts: Sequence[sources.Corpus]) -> tuple[Any, Languages]:
+def _tokenizer(run: Run, texts: Mapping[str, sources.Corpus]) -> tuple[Any, Languages]:
     """The tokenizer of the run's own folder, a given one, or one trained; doubled where needed."""
     model = run.model
     # With --overwrite_output_dir, what lies there is another run's; the other processes come after
@@ -98,14 +101,20 @@ def _tokenizer(run: Run, texts: Sequence[sources.Corpus]) -> tuple[Any, Language
             # The language is written last: where it is, there is a tokenizer. What does not read,
             # or is not there, was being written when the run was killed: it is made again.
             languages = load_languages(run.folder)
-            return tokenizer.load_tokenizer(str(run.folder)), languages
-    language = run.language
+            return tokenizer.load_tokenizer(str(run.folder), languages), languages
+    language, natural = run.language, isinstance(run.language, NaturalLanguages)
     if name := model.tokenizer_name or model.model_name_or_path:
-        made = tokenizer.load_tokenizer(name)
+        made = tokenizer.load_tokenizer(name, language)
+        if model.extend_vocab:
+            others = {other: texts[other] for other in language.names[1:]}
+            made = extend_tokenizer(made, _sample(run, others), model.extend_vocab)
     else:
-        sample = sources.texts(texts, limit=TOKENIZER_SAMPLE)
+        sample = _sample(run, texts) if natural else sources.texts(list(texts.values()), limit=ROWS)
         size = model.vocab_size or SIZES[model.size].vocab_size
-        made = tokenizer.train_tokenizer(sample, size, lowercase=model.lowercase)
+        kind, lowercase = model.tokenizer_type, model.lowercase
+        made = tokenizer.train_tokenizer(
+            sample, size, kind=kind, lowercase=lowercase, doubled=not natural
+        )
     made.model_max_length = run.max_seq_length
     if isinstance(language, NaturalLanguages):
         return made, language
@@ -116,6 +125,12 @@ def _tokenizer(run: Run, texts: Sequence[sources.Corpus]) -> tuple[Any, Language
         tokens = made.convert_ids_to_tokens(list(range(len(made) // 2)))
         language = tokenizer.spelling_all(language, tokens)
     return made, language
+
+
+def _sample(run: Run, texts: Mapping[str, sources.Corpus]) -> Iterator[str]:
+    """Texts to train a tokenizer on, of all languages as training is to see them."""
+    alpha, seed = run.data.sampling_alpha, run.args.data_seed or run.args.seed
+    return sources.balanced_texts(texts, alpha=alpha, limit=ROWS, seed=seed)
 
 
 def _dictionary(run: Run) -> BilingualDictionary | None:

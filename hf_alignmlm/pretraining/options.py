@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hf_alignmlm.arguments import by_language, option, option_names, parse, peek
 from hf_alignmlm.data.dictionary import BilingualDictionary
@@ -31,12 +31,23 @@ class ModelArguments:
         None, "Changes to the configuration, as hidden_size=256,num_hidden_layers=6."
     )
     tokenizer_name: str | None = option(
-        None, "WordPiece tokenizer to take, doubled here; none to train one on the corpus."
+        None, "Tokenizer to take, doubled for a synthetic pair; none to train one on the corpus."
     )
     vocab_size: int | None = option(
         None, "Tokens of the trained tokenizer, before doubling; default: the size's."
     )
     lowercase: bool = option(False, "Train an uncased tokenizer.")
+    tokenizer_type: Literal["wordpiece", "unigram", "bpe"] = option(
+        "wordpiece", "Tokenizer to train: as BERT's, XLM-R's (unigram) or RoBERTa's (bpe)."
+    )
+    extend_vocab: int | None = option(
+        None, "Tokens to add to the checkpoint's, learned on the languages after the first."
+    )
+    extend_vocab_init: Literal["dictionary", "pieces", "mean", "random"] = option(
+        "dictionary",
+        "Their first embeddings: of their translations and, without any, of their old pieces; of "
+        "their old pieces only; the mean of all; random.",
+    )
     alignment_loss_weight: float | None = option(
         None, "Weight of the alignment loss, with any objective; default: 10 for align-mlm, else 0."
     )
@@ -93,10 +104,13 @@ NEEDS = {
     "validation_file": "train_file",
     "dataset_config_name": "dataset_name",
     "shuffle_buffer": "streaming",
+    "extend_vocab": "model_name_or_path",
+    "extend_vocab_init": "extend_vocab",
 }
+OF_TRAINED_TOKENIZER = ("vocab_size", "lowercase", "tokenizer_type")
 IDLE_BESIDE = {
-    "model_name_or_path": ("config_name", "config_overrides", "vocab_size", "lowercase"),
-    "tokenizer_name": ("vocab_size", "lowercase"),
+    "model_name_or_path": ("config_name", "config_overrides", *OF_TRAINED_TOKENIZER),
+    "tokenizer_name": (*OF_TRAINED_TOKENIZER, "extend_vocab"),
     "validation_file": ("validation_split_percentage",),
     "streaming": ("validation_split_percentage", "sampling_alpha"),
 }
@@ -195,6 +209,7 @@ def check(argv: Sequence[str] | None) -> Run | None:
     length = data.max_seq_length or size.max_seq_length
     run = Run(model, data, objective, args, arguments, _languages(data, given), length)
     _check_data(run)
+    _check_tokenizer(run)
     overwrite, keep = args.overwrite_output_dir, model.model_name_or_path
     if check_output_dir(run.folder, arguments, overwrite=overwrite, keep=keep):
         if run.is_main:
@@ -240,3 +255,17 @@ def _check_data(run: Run) -> None:
         raise ValueError("save_total_limit must be at least 2: one checkpoint may be damaged")
     if data.streaming and run.args.max_steps <= 0:
         raise ValueError("a stream has no length: say with --max_steps how long to train")
+
+
+def _check_tokenizer(run: Run) -> None:
+    model, natural = run.model, isinstance(run.language, NaturalLanguages)
+    if not natural and model.tokenizer_type != "wordpiece":
+        raise ValueError(
+            f"--tokenizer_type {model.tokenizer_type} is for natural languages: a synthetic one "
+            "needs wordpiece"
+        )
+    if model.extend_vocab and not (natural and len(run.language.names) > 1):
+        raise ValueError(
+            "--extend_vocab learns tokens of natural languages after the first: name the text of "
+            "each, as --train_file en=FILE fr=FILE"
+        )

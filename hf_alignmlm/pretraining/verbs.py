@@ -13,10 +13,13 @@ from transformers import AutoConfig, TrainingArguments, set_seed
 
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data import packing, sources
+from hf_alignmlm.data.extension import initial_rows
+from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import exclusive, write_json
 from hf_alignmlm.models.backbones import AutoModelForAlignedMaskedLM, find, read_config
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.modeling import AlignedMaskedLM, token_types
+from hf_alignmlm.models.vocabulary import extend_embeddings
 from hf_alignmlm.objectives import ObjectiveCollator
 from hf_alignmlm.pretraining.inputs import load, pack, tokenize
 from hf_alignmlm.pretraining.options import Run, check
@@ -58,6 +61,7 @@ def build_model(run: Run) -> AlignedMaskedLM:
         model = AutoModelForAlignedMaskedLM.from_pretrained(name, **ours)
         if model.config.vocab_size != tokens:
             model.resize_token_embeddings(tokens, mean_resizing=False)
+        _start_new_rows(run, model)
     else:
         ours |= {"vocab_size": tokens, "pad_token_id": run.tokenizer.pad_token_id}
         config = new_config(run, **ours)
@@ -67,6 +71,19 @@ def build_model(run: Run) -> AlignedMaskedLM:
             raise ValueError(f"{_source(run)} gives no model: {error}") from None
     model.set_dictionary(run.dictionary)
     return model
+
+
+def _start_new_rows(run: Run, model: AlignedMaskedLM) -> None:
+    """Give the tokens that were added to a checkpoint's own the embeddings they start with."""
+    start = run.model.extend_vocab_init
+    if not run.model.extend_vocab or start == "random":
+        return
+    old = load_tokenizer(str(run.model.model_name_or_path), run.language)
+    pairs = run.dictionary.seen if run.dictionary and start == "dictionary" else ()
+    mixtures = initial_rows(old, run.tokenizer, pairs)
+    if start == "mean":
+        mixtures = [{} for _ in mixtures]
+    extend_embeddings(model, mixtures, len(old))
 
 
 def _source(run: Run) -> str:

@@ -41,7 +41,7 @@ LAST_OF_MODEL = "tokenizer.json"
 def load_vocabulary(run: Run) -> WordEncoder:
     """Load the tokenizer; double one that knows one script, if that is asked."""
     name = run.options.model_name_or_path
-    run.tokenizer = load_tokenizer(name)
+    run.tokenizer = load_tokenizer(name, run.language)
     if run.language.mapped_share and not is_doubled(run.tokenizer):
         if not run.options.double_vocabulary:
             raise ValueError(
