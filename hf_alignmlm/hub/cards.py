@@ -13,12 +13,14 @@ import jinja2
 from huggingface_hub import DatasetCard, ModelCard
 
 from hf_alignmlm import __version__, minienglish
-from hf_alignmlm.arguments import one_line_errors
+from hf_alignmlm.arguments import NAMED, one_line_errors
+from hf_alignmlm.figures import is_number, task_title
 from hf_alignmlm.files import exclusive, read_record, write_text
+from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import NATURAL, SyntheticLanguage
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
 from hf_alignmlm.objectives import OBJECTIVES
-from hf_alignmlm.report import is_number, read_result, read_results, task_title
+from hf_alignmlm.results import read_result, read_results, tested
 from hf_alignmlm.runs import RESULTS_FILE
 from hf_alignmlm.tasks import TASKS
 
@@ -63,18 +65,23 @@ def without_folders(value: Any) -> Any:
         return {name: without_folders(one) for name, one in value.items()}
     if isinstance(value, list):
         return [without_folders(one) for one in value]
-    local = isinstance(value, str) and (os.path.isabs(value) or os.path.exists(value))
-    return Path(value).name if local else value
+    if not isinstance(value, str):
+        return value
+    match = None if os.path.exists(value) else NAMED.fullmatch(value)
+    if match:
+        return f"{match[1]}={without_folders(match[2])}"
+    return Path(value).name if os.path.isabs(value) or os.path.exists(value) else value
 
 
 def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code) -> str:
     """What a run or a build was made from, without the folders of the machine that made it."""
     if files := arguments.get("train_file"):
         files = [files] if isinstance(files, str) else files
-        return ", ".join(quote(Path(f).name) for f in files)
+        return ", ".join(quote(Path(without_folders(f)).name) for f in files)
     for kind in ("dataset", "source"):
         if name := arguments.get(f"{kind}_name"):
             config = arguments.get(f"{kind}_config_name") or "default"
+            config = config if isinstance(config, str) else ", ".join(config)
             return f"{quote(without_folders(name))} ({plain(config)})"
     return "the embedded corpus, a seeded grammar of English"
 
@@ -125,9 +132,10 @@ def model_card(
     run = Path(run)
     results, config = read_result(run / RESULTS_FILE), read_record(run / "config.json")
     task, objective = results.get("task"), results.get("objective") or "objective unknown"
-    language, sentence = SyntheticLanguage.from_pretrained(run), minienglish.sentence(5)
-    derived = language.derive(sentence.words, tree=sentence, index=5)
-    example = {"original": sentence.words, "derived": derived}
+    language, sentence, example = load_languages(run), minienglish.sentence(5), {}
+    if isinstance(language, SyntheticLanguage) and language.name != NATURAL:
+        derived = language.derive(sentence.words, tree=sentence, index=5)
+        example = {"original": sentence.words, "derived": derived}
     tasks, weighted = [results] if task else [], config.get("alignment_loss_weight")
     if transfer is not None:
         tasks = _task_runs(run, transfer)
@@ -141,11 +149,26 @@ def model_card(
             task=task,
             objective=objective,
             loss=(config.get("alignment_loss_type") or "cosine") if weighted else "",
-            tasks=tasks,
+            tasks=[row for one in tasks for row in _task_rows(one)],
             language=language,
-            example={} if language.name == NATURAL else example,
+            codes=_codes(results.get("languages") or ["en"]),
+            example=example,
         )
         return ModelCard(card)
+
+
+def _task_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A task run's scores as a row for each language that it was tested on."""
+    rows = list(tested(result)) or [(result["language"], {})]
+    return [
+        {**result, **scores, "language": language, "first": number == 0}
+        for number, (language, scores) in enumerate(rows)
+    ]
+
+
+def _codes(names: Sequence[str]) -> list[str]:
+    """The languages' names that are codes of ISO 639, which is what the Hub knows."""
+    return [name for name in names if re.fullmatch("[a-z]{2,3}", name)]
 
 
 def _task_runs(run: Path, transfer: str | Path) -> list[dict[str, Any]]:
