@@ -6,7 +6,7 @@ study. What is measured: ALIGN-MLM (arXiv 2211.08547), tables 1 to 3.
 
 import argparse
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,15 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas
-from transformers.utils import logging
 
 from hf_alignmlm import figures
 from hf_alignmlm.arguments import one_line_errors
-from hf_alignmlm.figures import is_number, ordered, task_title
+from hf_alignmlm.figures import ordered, task_title
 from hf_alignmlm.figures import save_figure as save_figure
-from hf_alignmlm.files import exclusive, read_record, write_text
+from hf_alignmlm.files import exclusive, write_text
 from hf_alignmlm.objectives import OBJECTIVES
-from hf_alignmlm.runs import RESULTS_FILE
+from hf_alignmlm.results import names_of, objective_of, read_results, tested
 from hf_alignmlm.tasks import TASKS
-
-logger = logging.get_logger(__name__)
 
 KEY = ("objective", "language", "task")
 MEASURES = {"bs": "BS", "bz": "BZ", "gap": "gap", "alignment": "P@1"}
@@ -54,82 +51,18 @@ class Cell:
         return self.objective, self.language, self.task
 
 
-NUMBERS = (
-    *("seed", "dictionary_fraction", "train_steps", "alignment_p1", "alignment_p1_heldout"),
-    *("eval_original_perplexity", "eval_derived_perplexity", "source", "bz", "bs", "transfer_gap"),
-)
-LISTS = ("seeds", "bz_by_seed", "bs_by_seed", "transfer_gap_by_seed")
-NAMES = ("objective", "language", "task", "metric", "model_name_or_path")
-# The entries of a results file, its arguments among them, that reports and cards use.
-ENTRIES: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(NUMBERS, is_number),
-    **dict.fromkeys(LISTS, lambda value: isinstance(value, list) and all(map(is_number, value))),
-    **dict.fromkeys(NAMES, lambda value: isinstance(value, str) and value.isprintable()),
-    "arguments": lambda value: isinstance(value, dict),
-    "history": lambda value: (
-        isinstance(value, list)
-        and all(isinstance(entry, dict) and is_number(entry.get("step")) for entry in value)
-    ),
-}
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """The results of a run, with what it logged as `history`; `ValueError` for another file."""
-    result, state = read_record(path), path.with_name("trainer_state.json")
-    if not result.keys() & {"task", "train_steps"}:
-        raise ValueError(f"{path} is of no run of ours")
-    if "train_steps" in result and "history" not in result and state.exists():
-        result["history"] = read_record(state).get("log_history")
-    arguments = result["arguments"] = result.get("arguments") or {}
-    entries = {**arguments, **result} if isinstance(arguments, dict) else result
-    needed = ("language", "bz_by_seed" if "task" in result else "train_steps")
-    for name, fits in ENTRIES.items():
-        value = entries.get(name)
-        if name in needed if value is None else not fits(value):
-            raise ValueError(f"{path} is damaged: its {name} is {value!r:.60}")
-    return result
-
-
-def read_results(folder: str | Path) -> list[dict[str, Any]]:
-    """The results of all runs below a folder, or in a study's `results`; `ValueError` for none."""
-    root = Path(folder)
-    paths = sorted(root.rglob(RESULTS_FILE)) or sorted(root.rglob("results/*.json"))
-    results = {}
-    for path in paths:
-        try:
-            results[path] = read_result(path)
-        except (ValueError, OSError) as error:
-            logger.warning("Left out: %s", error)
-    if not results:
-        raise ValueError(f"{folder} has no {RESULTS_FILE} of a run below it: name a folder of runs")
-    for path, result in results.items():
-        # A task run used the dictionary of its checkpoint, whose results may lie here too.
-        model = result["arguments"].get("model_name_or_path")
-        checkpoint = path.parent.parent / Path(model).name / path.name if model else path
-        entries = results.get(checkpoint, result)["arguments"] | result
-        share = entries.get("dictionary_fraction")
-        result["dictionary_fraction"] = 1.0 if share is None else share
-    return list(results.values())
-
-
-def _objective(result: Mapping[str, Any]) -> str:
-    """The objective; with part of the dictionary it is another one, not another seed."""
-    objective, share = result.get("objective") or "other", result.get("dictionary_fraction", 1)
-    return objective if share == 1 else f"{objective}, {share:.0%} of the pairs"
-
-
 def cells_of(results: Iterable[Mapping[str, Any]]) -> dict[Key, Cell]:
     """The task runs among the results, gathered by objective, language and task."""
     cells: dict[Key, Cell] = {}
     for result in results:
-        if "task" in result:
-            cell = Cell(_objective(result), result["language"], result["task"])
+        for language, scores in tested(result) if "task" in result else ():
+            cell = Cell(objective_of(result), language, result["task"])
             cell = cells.setdefault(cell.key, cell)
-            cell.bz += result["bz_by_seed"]
-            cell.bs += result.get("bs_by_seed") or []
-            cell.gap += result.get("transfer_gap_by_seed") or []
-            if result.get("alignment_p1") is not None:
-                cell.alignment.append(result["alignment_p1"])
+            cell.bz += scores["bz_by_seed"]
+            cell.bs += scores.get("bs_by_seed") or []
+            cell.gap += scores.get("transfer_gap_by_seed") or []
+            if scores.get("alignment_p1") is not None:
+                cell.alignment.append(scores["alignment_p1"])
     return cells
 
 
@@ -246,7 +179,7 @@ def sections(
     by_task, frame = correlations(cells), cell_frame(cells, beside)
     aligned = frame.dropna(subset=["alignment", "gap"])
     if trained:
-        histories = [(_objective(r), r["language"], r.get("history") or []) for r in trained]
+        histories = [(objective_of(r), r["language"], r.get("history") or []) for r in trained]
         figures.plot_losses(histories, output / "pretraining_loss.png")
     if cells:
         write_text(output / "transfer.csv", frame.to_csv(index=False, lineterminator="\n"))
@@ -256,6 +189,7 @@ def sections(
         figures.plot_alignment(aligned, notes, output / "alignment_vs_transfer.png")
     text = TEMPLATES.get_template("report.md.jinja").render(
         trained=trained,
+        names=list(dict.fromkeys(name for run in trained for name in names_of(run))),
         cells=cells,
         transfer_table=transfer_table(cells, beside),
         correlations=by_task,

@@ -22,7 +22,7 @@ RUN_FILES = (
 )
 RUN_ENTRIES = re.compile(
     "|".join(map(re.escape, RUN_FILES))
-    + r"|checkpoint-\d+|(scores|checkpoints)-(original|derived)-\d+(\.json)?"
+    + r"|checkpoint-\d+|(scores|checkpoints)-[A-Za-z]\w*-\d+(\.json)?"
 )
 # What may change between a run and its resumption.
 FREE_ARGUMENTS = {

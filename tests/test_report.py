@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_alignmlm import figures
+from hf_alignmlm import figures, results
 from hf_alignmlm import report as transfer
 from hf_alignmlm.files import write_json
 
@@ -107,7 +107,7 @@ def test_another_dictionary_is_another_cell(tmp_path):
         task = run("align-mlm", "pos", [60.0], 50.0)
         model = {"model_name_or_path": str(tmp_path / name)}
         write_json(tmp_path / f"{name}-pos/all_results.json", {**task, "arguments": model})
-    cells = transfer.cells_of(transfer.read_results(tmp_path))
+    cells = transfer.cells_of(results.read_results(tmp_path))
     assert {key[0]: len(cell.bz) for key, cell in cells.items()} == {
         "align-mlm": 1,
         "align-mlm, 50% of the pairs": 1,
@@ -239,7 +239,7 @@ def test_a_damaged_results_file_is_named_and_left_out(tmp_path, caplog, monkeypa
     state = tmp_path / "whole/bad-state"
     write_json(state / "all_results.json", MADE)
     (state / "trainer_state.json").write_text("[")
-    monkeypatch.setattr(transfer.logger, "propagate", True)
+    monkeypatch.setattr(results.logger, "propagate", True)
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     caplog.clear()
     assert transfer.report(tmp_path / "whole", tmp_path / "out") == whole

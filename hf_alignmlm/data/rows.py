@@ -45,6 +45,10 @@ def row_text(row: dict[str, Any]) -> str:
 def row_tree(row: dict[str, Any], prefix: str = "") -> Any:
     """The tree in a row's columns, their names behind `prefix`; None if one is missing or null."""
     tree = {column: row[name] for column, name in tree_columns(row, prefix).items()}
+    heads = tree.get("heads")
+    if isinstance(heads, list) and any(isinstance(head, str) for head in heads):
+        # As the Hub's treebanks have them.
+        tree["heads"] = [int(h) if isinstance(h, str) and h.isdecimal() else h for h in heads]
     lists = [v if isinstance(v, list | tuple) else [v] for v in tree.values()]
     return SimpleNamespace(**tree) if tree and not any(None in v for v in lists) else None
 

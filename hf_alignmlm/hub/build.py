@@ -19,7 +19,7 @@ from hf_alignmlm.hub.builders import ParallelCorpus, ParallelTask, SourceConfig
 from hf_alignmlm.hub.cards import BUILD_FILE, CARD_FILE, dataset_card, read_builds, without_folders
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
 from hf_alignmlm.tasks import TASKS
-from hf_alignmlm.tasks.base import SPLITS
+from hf_alignmlm.tasks.reading import SPLITS
 
 # A build's own place until it is whole, in the folder of the dataset.
 SCRATCH = ".alignmlm-corpus"

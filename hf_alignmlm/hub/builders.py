@@ -21,7 +21,7 @@ from hf_alignmlm.data.tokenizer import blank_tokenizer, load_tokenizer
 from hf_alignmlm.files import digests
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.tasks import TASKS, read_task
-from hf_alignmlm.tasks.base import SPLITS
+from hf_alignmlm.tasks.reading import SPLITS
 
 logger = logging.get_logger(__name__)
 

@@ -14,12 +14,13 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from hf_alignmlm import __version__, minienglish
 from hf_alignmlm.arguments import NAMED, one_line_errors
+from hf_alignmlm.figures import is_number, task_title
 from hf_alignmlm.files import exclusive, read_record, write_text
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
 from hf_alignmlm.objectives import OBJECTIVES
-from hf_alignmlm.report import is_number, read_result, read_results, task_title
+from hf_alignmlm.results import read_result, read_results, tested
 from hf_alignmlm.runs import RESULTS_FILE
 from hf_alignmlm.tasks import TASKS
 
@@ -66,9 +67,10 @@ def without_folders(value: Any) -> Any:
         return [without_folders(one) for one in value]
     if not isinstance(value, str):
         return value
-    named = None if os.path.exists(value) else NAMED.fullmatch(value)
-    language, path = (f"{named[1]}=", named[2]) if named else ("", value)
-    return language + Path(path).name if os.path.isabs(path) or os.path.exists(path) else value
+    match = None if os.path.exists(value) else NAMED.fullmatch(value)
+    if match:
+        return f"{match[1]}={without_folders(match[2])}"
+    return Path(value).name if os.path.isabs(value) or os.path.exists(value) else value
 
 
 def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code) -> str:
@@ -136,9 +138,8 @@ def model_card(
     run = Path(run)
     results, config = read_result(run / RESULTS_FILE), read_record(run / "config.json")
     task, objective = results.get("task"), results.get("objective") or "objective unknown"
-    language, example = load_languages(run), {}
+    language, sentence, example = load_languages(run), minienglish.sentence(5), {}
     if isinstance(language, SyntheticLanguage):
-        sentence = minienglish.sentence(5)
         derived = language.derive(sentence.words, tree=sentence, index=5)
         example = {"original": sentence.words, "derived": derived}
     tasks, weighted = [results] if task else [], config.get("alignment_loss_weight")
@@ -154,11 +155,26 @@ def model_card(
             task=task,
             objective=objective,
             loss=(config.get("alignment_loss_type") or "cosine") if weighted else "",
-            tasks=tasks,
+            tasks=[row for one in tasks for row in _task_rows(one)],
             language=language,
+            codes=_codes(results.get("languages") or ["en"]),
             example=example,
         )
         return ModelCard(card)
+
+
+def _task_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A task run's scores as a row for each language that it was tested on."""
+    rows = list(tested(result)) or [(result["language"], {})]
+    return [
+        {**result, **scores, "language": language, "first": number == 0}
+        for number, (language, scores) in enumerate(rows)
+    ]
+
+
+def _codes(names: Sequence[str]) -> list[str]:
+    """The languages' names that are codes of ISO 639, which is what the Hub knows."""
+    return [name for name in names if re.fullmatch("[a-z]{2,3}", name)]
 
 
 def _task_runs(run: Path, transfer: str | Path) -> list[dict[str, Any]]:

@@ -30,11 +30,11 @@ DESCRIPTIONS: dict[str, str] = {}
 
 def order(name: str, description: str) -> Callable[[Reorder], Reorder]:
     """Register a function as the order `name`; `description` completes "English with …"."""
-    own = not name.startswith(("trans", "natural")) and name not in ORDERS
+    own = not name.startswith("trans") and name not in ORDERS
     if not own or not name.replace("-", "").isalnum():
         raise ValueError(
             f"an order cannot be named {name!r}: names are new, of letters, digits and '-', and do "
-            "not begin with 'trans' or 'natural', which name spellings and natural languages"
+            "not begin with 'trans', which names spellings"
         )
 
     def register(reorder: Reorder) -> Reorder:

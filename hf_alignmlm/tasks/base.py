@@ -5,28 +5,27 @@ predicts, and scores that. Commands, builders, cards and report follow from the 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, ClassVar
 
-from datasets import ClassLabel, Dataset, List, Value, get_dataset_split_names, load_dataset
+from datasets import Dataset, List, Value
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm.data.encoding import WordEncoder
-from hf_alignmlm.data.formats import errors_that_name, file_format, file_rows, read_file
+from hf_alignmlm.data.formats import file_format, file_rows, read_file
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.registry import registrar
+from hf_alignmlm.tasks.reading import REQUIRED, Raw, dataset_rows, hub_rows
 
 logger = logging.get_logger(__name__)
 
-SPLITS = ("train", "validation", "test")
 EMBEDDED_ROWS = {"train": 3_000, "validation": 500, "test": 1_000}
 TEXT, WORDS = Value("string"), List(Value("string"))
-Raw = dict[str, Any]  # a row as its source has it
 Split = Callable[[str], list[str]]  # a text to its words
 Tags = Sequence[Sequence[str]]
 Pieces = list[list[tuple[int, ...]]]  # the token ids of each word of each sentence
@@ -52,12 +51,48 @@ class TaskData:
 
 @dataclass
 class InputForm:
-    """How words and labels become the numbers of a model, and how many tokens it takes at most."""
+    """How words and labels become the numbers of a model, and how many tokens it takes at most.
+
+    `token_types` says whether the model has more than one token type.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     encoder: WordEncoder
     label_ids: dict[str, int]
     max_seq_length: int
+    token_types: bool = True
+
+    @cached_property
+    def specials(self) -> dict[int, list[list[int]]]:
+        """The special tokens before, between and after one sentence and two, by that number.
+
+        They are the tokenizer's own: for two sentences [CLS] a [SEP] b [SEP], or <s> a </s></s> b
+        </s>. A tokenizer that adds none has the words between its cls and sep.
+        """
+        return {count: self._specials(count) for count in (1, 2)}
+
+    def _specials(self, count: int) -> list[list[int]]:
+        probe, groups = self.tokenizer(*["a"] * count), list[list[int]]([[]])
+        for token, sentence in zip(probe["input_ids"], probe.sequence_ids(0), strict=True):
+            if sentence is None:
+                groups[-1].append(token)
+            elif len(groups) == sentence + 1:  # the first piece of this sentence
+                groups.append([])
+        cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        return groups if any(groups) else [[cls], *[[sep]] * count]
+
+    def room(self, count: int) -> int:
+        """How many pieces of so many sentences an input holds, beside the special tokens."""
+        return self.max_seq_length - sum(map(len, self.specials[count]))
+
+    def framed(self, *sentences: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """The words of one sentence or two among the special tokens, and each token's sentence."""
+        start, *ends = self.specials[len(sentences)]
+        ids, types = [*start], [0] * len(start)
+        for number, (sentence, end) in enumerate(zip(sentences, ends, strict=True)):
+            ids += [*chain(*sentence), *end]
+            types += [number] * (len(ids) - len(types))
+        return {"input_ids": ids, "token_type_ids": types}
 
 
 @dataclass
@@ -73,7 +108,7 @@ class Encoded:
     def dataset(self) -> Dataset:
         """What a model takes of the inputs."""
         names = ("input_ids", "token_type_ids", "labels")
-        return Dataset.from_list([{name: f[name] for name in names} for f in self.features])
+        return Dataset.from_list([{n: f[n] for n in names if n in f} for f in self.features])
 
 
 class Task:
@@ -123,22 +158,32 @@ class Task:
         """What a model can predict, in the order of its label ids."""
         return sorted({tag for row in train for tag in row.tags})
 
+    def mix(self, row: Row, other: Row) -> Row:
+        """A row whose last sentence is another language's, of a task on pairs of sentences."""
+        raise NotImplementedError
+
     def encode(
-        self, rows: Sequence[Row], form: InputForm, *, language_type: int | None = None
+        self, rows: Sequence[Row], form: InputForm, *, language_types: Sequence[int] = ()
     ) -> Encoded:
         """Rows to token ids and labels.
 
         A label that training never showed is −100 here and counts as wrong when scored.
-        `language_type` is the token type of all tokens, where types tell languages apart.
+        `language_types` are the token types of the first and of the second sentence, where types
+        tell languages apart.
         """
         result = Encoded([row.tags for row in rows], [], [])
         unknown = form.tokenizer.unk_token_id
+        if unknown is None:
+            unknown = form.tokenizer.mask_token_id
         for number, row in enumerate(rows):
             pieces = [[form.encoder.original(w) or (unknown,) for w in ws] for ws in row.words]
             labels = [form.label_ids.get(tag, IGNORE_INDEX) for tag in row.tags]
             features, truncated = self.inputs(pieces, labels, form)
-            for feature in features if language_type is not None else ():
-                feature["token_type_ids"] = [language_type] * len(feature["input_ids"])
+            for feature in features:
+                sentences = feature.pop("token_type_ids")
+                if form.token_types:
+                    types = [language_types[n] for n in sentences] if language_types else sentences
+                    feature["token_type_ids"] = types
             result.features += features
             result.row_of += [number] * len(features)
             result.truncated_words += truncated
@@ -182,50 +227,6 @@ TASKS: dict[str, Task] = {}
 register_task = registrar(TASKS, lambda cls: cls())
 
 
-def first_of(raw: Raw, names: Sequence[str], where: str) -> Any:
-    """What stands in the first of these columns (null counts last); ValueError without a column."""
-    values = [raw[name] for name in names if name in raw]
-    if not values:
-        raise ValueError(f"{where}: no column {' or '.join(names)} among {', '.join(raw)}")
-    return next((value for value in values if value is not None), None)
-
-
-def class_names(value: Any, names: list[str]) -> Any:
-    """The name of a class, or those of a list of them; −1, null and the like stay as they are."""
-    if isinstance(value, list):
-        return [class_names(one, names) for one in value]
-    return names[value] if value in range(len(names)) else value
-
-
-def dataset_rows(dataset: Dataset) -> Iterator[Raw]:
-    """The rows of a dataset, classes by their names."""
-    kinds = {name: getattr(f, "feature", f) for name, f in dataset.features.items()}
-    classes = {name: kind.names for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
-    for batch in dataset.iter(1_000):
-        for name, names in classes.items():
-            batch[name] = class_names(batch[name], names)
-        for values in zip(*batch.values(), strict=True):
-            yield dict(zip(batch, values, strict=True))
-
-
-def hub_rows(
-    dataset: str, config: str | None, natural_languages: Sequence[str]
-) -> dict[str, Iterator[Raw]]:
-    """The rows of a dataset's splits, and those of its tests of other languages, by their names."""
-    splits = get_dataset_split_names(dataset, config)
-    if not {"train", "test"} <= set(splits):
-        raise ValueError(
-            f"{dataset} has the splits {', '.join(splits)}: a task needs train and test"
-        )
-    places = {split: (config, split) for split in SPLITS if split in splits}
-    places |= {name: (name, "test") for name in natural_languages}
-    with errors_that_name(dataset):
-        return {
-            name: dataset_rows(load_dataset(dataset, config, split=split))
-            for name, (config, split) in places.items()
-        }
-
-
 def read_task(
     task: Task,
     split_words: Split,
@@ -233,30 +234,32 @@ def read_task(
     files: dict[str, str] | None = None,
     dataset_name: str | None = None,
     dataset_config_name: str | None = None,
-    natural_languages: Sequence[str] = (),
     max_samples: dict[str, int | None] | None = None,
+    splits: Mapping[str, bool] = REQUIRED,
 ) -> TaskData:
-    """The rows of train, validation and test, from files, the Hub or, with neither, the grammar.
+    """The rows of these splits, from files, the Hub or, with neither, the grammar.
 
-    The test sets of `natural_languages`, other configurations of the dataset, come as splits of
-    their names. Rows without words or label are skipped and counted. ValueError for a missing file,
-    a split without a usable row, and a row that does not fit (it names file and row).
+    `splits` says of each whether it must be there. Rows without words or label are skipped and
+    counted. ValueError for a split that is missing, one without a usable row, and a row that does
+    not fit (it names file and row).
     """
     files, limits, data = files or {}, max_samples or {}, TaskData({})
-    if (natural_languages or dataset_config_name) and not dataset_name:
-        raise ValueError("--dataset_config_name and --natural_languages need a --dataset_name")
+    if dataset_config_name and not dataset_name:
+        raise ValueError("--dataset_config_name needs a --dataset_name")
     if dataset_name and files:
         raise ValueError("give files or a --dataset_name, not both")
+    place = ", ".join(filter(None, (dataset_name, dataset_config_name))) or "embedded"
     if dataset_name:
-        sources = hub_rows(dataset_name, dataset_config_name, natural_languages)
+        sources = hub_rows(dataset_name, dataset_config_name, splits)
     elif files:
-        if not {"train", "test"} <= files.keys():
-            raise ValueError("a task needs a train file and a test file")
-        sources = {split: task.raw_rows(files[split]) for split in SPLITS if split in files}
+        needed = [split for split, required in splits.items() if required]
+        if not {*needed} <= files.keys():
+            raise ValueError(f"a task needs a {' file and a '.join(needed)} file")
+        sources = {split: task.raw_rows(files[split]) for split in splits if split in files}
     else:
-        sources = {split: task.embedded(split) for split in SPLITS}
+        sources = {split: task.embedded(split) for split in splits}
     for split, source in sources.items():
-        where = f"{files.get(split, dataset_name or 'embedded')}, {split}"
+        where = f"{files.get(split, place)}, {split}"
         numbered = enumerate(islice(source, limits.get(split)), 1)
         rows = [task.read(raw, split_words, f"{where} row {number}") for number, raw in numbered]
         data.rows[split] = [row for row in rows if row is not None]

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hf_alignmlm.tasks.base import WORDS, Raw, Row, Split, Tags, register_task
+from hf_alignmlm.tasks.base import WORDS, Row, Split, Tags, register_task
+from hf_alignmlm.tasks.reading import Raw
 from hf_alignmlm.tasks.tagging import TaggingTask
 
 ENTITY_TAG = re.compile(r"O|[BIESLU]-\S(.*\S)?")

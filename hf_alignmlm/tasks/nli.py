@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any, ClassVar
 
 from datasets import ClassLabel
@@ -15,14 +14,13 @@ from hf_alignmlm.tasks.base import (
     Encoded,
     InputForm,
     Pieces,
-    Raw,
     Row,
     Split,
     Tags,
     Task,
-    first_of,
     register_task,
 )
+from hf_alignmlm.tasks.reading import Raw, first_of
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 # What a label may be called; where annotators did not agree there is none.
@@ -70,12 +68,21 @@ class Nli(Task):
         words, trees = list[list[str]](), []
         for column in SENTENCES:
             text, place = first_of(raw, (column,), where), f"{where}, {column}"
+            if isinstance(text, dict):
+                raise ValueError(
+                    f"{place}: several languages stand where a text belongs: name a configuration "
+                    "of one"
+                )
             read = as_words if isinstance(text, list | tuple) else as_text
             value = read(text, place) or []
             words.append(split(value) if isinstance(value, str) else value)
             trees.append(row_tree(raw, f"{column}_"))
         name = LABELS[label]
         return Row(words, [name], trees, where) if name and all(words) else None
+
+    def mix(self, row: Row, other: Row) -> Row:
+        """The premise of the one and the hypothesis of the other; they have one label."""
+        return Row([row.words[0], other.words[1]], row.tags, [], row.where)
 
     def labels(self, train: Sequence[Row]) -> list[str]:
         return list(NLI_LABELS)
@@ -84,16 +91,12 @@ class Nli(Task):
         self, pieces: Pieces, labels: list[int], form: InputForm
     ) -> tuple[list[dict[str, Any]], int]:
         """A pair that is too long loses the last words of its longer sentence, one by one."""
-        cls, sep = form.tokenizer.cls_token_id, form.tokenizer.sep_token_id
         first, second = ([*sentence] for sentence in pieces)
         truncated = 0
-        while sum(map(len, first + second)) > form.max_seq_length - 3:
+        while sum(map(len, first + second)) > form.room(2):
             max(first, second, key=lambda sentence: sum(map(len, sentence))).pop()
             truncated += 1
-        start, end = [cls, *chain(*first), sep], [*chain(*second), sep]
-        types = [0] * len(start) + [1] * len(end)
-        feature = {"input_ids": start + end, "token_type_ids": types, "labels": labels[0]}
-        return [feature], truncated
+        return [form.framed(first, second) | {"labels": labels[0]}], truncated
 
     def decode(self, encoded: Encoded, guesses: Any, labels: Sequence[str]) -> list[list[str]]:
         return [[labels[guess]] for guess in guesses]

@@ -5,7 +5,8 @@ import warnings
 from collections import Counter
 from itertools import compress
 
-from hf_alignmlm.tasks.base import WORDS, Raw, Row, Split, Tags, register_task
+from hf_alignmlm.tasks.base import WORDS, Row, Split, Tags, register_task
+from hf_alignmlm.tasks.reading import Raw
 from hf_alignmlm.tasks.tagging import TaggingTask
 
 

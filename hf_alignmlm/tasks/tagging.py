@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any, ClassVar
 
 from transformers import DataCollatorForTokenClassification
@@ -16,12 +16,11 @@ from hf_alignmlm.tasks.base import (
     Encoded,
     InputForm,
     Pieces,
-    Raw,
     Row,
     Split,
     Task,
-    first_of,
 )
+from hf_alignmlm.tasks.reading import Raw, first_of
 
 
 class TaggingTask(Task):
@@ -67,18 +66,17 @@ class TaggingTask(Task):
         A sentence that is too long becomes several inputs, so that no word goes without a tag.
         `word_starts` tell where words begin, also those whose tag training never showed.
         """
-        room = form.max_seq_length - 2
+        room, start_of_words = form.room(1), len(form.specials[1][0])
         words, features = [word[:room] for word in pieces[0]], []
         for start, stop in windows([len(word) for word in words], room):
             window = words[start:stop]
-            ids = [form.tokenizer.cls_token_id, *chain(*window), form.tokenizer.sep_token_id]
+            feature = form.framed(window)
             # Words of 2, 1 and 3 pieces start at 1, 3 and 4.
-            starts = list(accumulate(map(len, window[:-1]), initial=1))
-            targets = [IGNORE_INDEX] * len(ids)
+            starts = list(accumulate(map(len, window[:-1]), initial=start_of_words))
+            targets = [IGNORE_INDEX] * len(feature["input_ids"])
             for place, label in zip(starts, labels[start:stop], strict=True):
                 targets[place] = label
-            feature = {"input_ids": ids, "token_type_ids": [0] * len(ids), "labels": targets}
-            features.append(feature | {"word_starts": starts})
+            features.append(feature | {"labels": targets, "word_starts": starts})
         return features, 0
 
     def decode(self, encoded: Encoded, guesses: Any, labels: Sequence[str]) -> list[list[str]]:

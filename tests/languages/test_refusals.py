@@ -139,7 +139,7 @@ def test_an_order_that_loses_or_repeats_words_is_refused(wrong):
         del ORDERS["toy"]
 
 
-@pytest.mark.parametrize("name", ["natural", "natural-2", "a b", "../x", "-", "x\n", "a,b"])
+@pytest.mark.parametrize("name", ["trans", "transfer", "a b", "../x", "-", "x\n", "a,b"])
 def test_a_name_that_is_not_fit_for_a_file_is_refused_for_an_order(name):
     with pytest.raises(ValueError, match="an order cannot be named"):
         register_order(name, "words as they are")
@@ -207,7 +207,7 @@ def test_a_name_that_is_nearly_right_is_refused(name):
 @given(st.lists(st.sampled_from(["trans", "trans7", "inv", "perm", "syn-fr", "natural", "", "İ"])))
 def test_a_name_is_refused_or_names_one_language(parts):
     spellings = [part for part in parts if part.startswith("trans")]
-    right = parts == ["natural"] or not {"natural", "", "İ"} & {*parts}
+    right = not {"natural", "", "İ"} & {*parts}
     if parts and right and len(spellings) < 2:
         language = from_name("_".join(parts))
         assert from_name(language.name) == language

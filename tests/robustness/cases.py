@@ -600,7 +600,7 @@ def options() -> Iterator[Case]:
         "pretrain": [f.name for part in (ModelArguments, DataArguments) for f in fields(part)]
         + [*OBJECTIVE, "mlm_probability"],
         "tag": [f.name for f in fields(TaskArguments)],
-        "nli": ["task_name", "train_file", "max_eval_samples", "seeds", "natural_languages"],
+        "nli": ["task_name", "train_file", "max_eval_samples", "seeds", "xnli_mixed"],
         "corpus": [f.name for f in fields(BuildArguments)],
         "parse": ["parser", "output", "preprocessing_num_workers", "overwrite_output_dir"],
         "report": ["output_dir"],
@@ -665,13 +665,13 @@ TOGETHER: list[tuple[str, str, Options, bool | None]] = [
     (
         "pretrain",
         "a language beside a natural one",
-        {"derived_train_file": "corpus.text", "language": "trans_inv"},
+        {"train_file": "en=corpus.text", "language": "trans_inv"},
         False,
     ),
     (
         "pretrain",
         "a natural language for xlm",
-        {"derived_train_file": "corpus.text", "objective": "xlm"},
+        {"train_file": "en=corpus.text", "objective": "xlm"},
         False,
     ),
     ("pretrain", "no checkpoint to resume", {"resume_from_checkpoint": "/nonexistent"}, False),
@@ -771,7 +771,8 @@ TOGETHER: list[tuple[str, str, Options, bool | None]] = [
         None,
     ),
     ("tag", "smoothed labels", {"label_smoothing_factor": 0.1}, True),
-    ("tag", "natural languages of files", {"natural_languages": ["fr"]}, False),
+    ("tag", "a language of files", {"train_file": "en=ner.jsonl"}, False),
+    ("tag", "pairs of sentences", {"xnli_mixed": True}, False),
     ("tag", "a task of the other command", {"task_name": "nli"}, False),
     (
         "tag",

@@ -14,7 +14,6 @@ from transformers import AutoModelForTokenClassification, BertConfig, BertForMas
 import run_tagging
 import run_xnli
 from hf_alignmlm.files import exclusive, write_json
-from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.tasks import TASKS, finetuning
 from hf_alignmlm.tasks.finetuning import verbs
 
@@ -148,7 +147,7 @@ def test_a_checkpoint_of_one_script_is_refused_or_doubled(tokenizer, tmp_path, c
     argv = ["--model_name_or_path", path, "--output_dir", str(tmp_path / "run"), *FAST]
     argv += ["--task_name", "pos", "--skip_supervised"]
     for extra, message in (
-        ([], "name the derived language with --language"),
+        ([], "name the derived language with --language, or the natural language of each file"),
         (["--language", "trans"], "--double_vocabulary"),
     ):
         with pytest.raises(SystemExit) as stopped:
@@ -183,10 +182,15 @@ def refusal(capsys, argv):
         ("--train_file nowhere.conllu --test_file b.conllu", "nowhere.conllu: no such file"),
         ("--dataset_name a --test_file b.conllu", "files or a --dataset_name, not both"),
         ("--dataset_name=", "--dataset_name is empty"),
-        ("--dataset_config_name en", "need a --dataset_name"),
-        ("--natural_languages fr", "need a --dataset_name"),
+        ("--dataset_config_name en", "needs a --dataset_name"),
+        (
+            "--dataset_config_name en=en",
+            "en=en: the second language is trans_inv, which is derived",
+        ),
+        ("--train_file en=a --test_file en=b", "en=a: the second language is trans_inv"),
+        ("--train_file a b --test_file c", "has a and b for one language: give one"),
+        ("--xnli_mixed --max_train_samples 9", "mixes pairs of sentences, and POS has none"),
         ("--language klingon", "unknown language 'klingon'"),
-        ("--language natural", "--language natural: the second language"),
         ("--seed 3", "--seed does nothing in fine-tuning: --seeds"),
         ("--seeds 0 1 0", "--seeds names a seed twice"),
         ("--seeds -1", "seeds must lie between 0 and"),
@@ -261,13 +265,6 @@ def test_a_second_command_in_the_same_folder_is_refused(checkpoint, tmp_path, ca
     with exclusive(tmp_path / "run"):
         error = refusal(capsys, [*argv, "--task_name", "pos"])
     assert "run is in use by another command" in error
-
-
-def test_a_natural_language_is_not_taken_for_a_derived_one(tokenizer, tmp_path, capsys):
-    path = make_checkpoint(tmp_path / "natural", tokenizer, SyntheticLanguage("natural"))
-    argv = ["--model_name_or_path", path, "--output_dir", str(tmp_path / "run")]
-    error = refusal(capsys, [*argv, "--task_name", "pos", "--language", "trans_inv"])
-    assert "--language trans_inv: the second language" in error
 
 
 def test_rows_without_a_label_are_counted_and_a_bad_one_stops_before_training(

@@ -179,10 +179,16 @@ def test_long_pairs_lose_words_that_are_counted(doubled, encoder):
 
 def test_language_types_replace_the_types_of_a_pairs_parts(doubled, encoder):
     rows = [Row([["a"], ["the"]], ["neutral"], [None, None])]
-    for language_type, types in ((None, {0, 1}), (1, {1})):
-        form = InputForm(doubled[0], encoder, {"neutral": 1}, 16)
-        encoded = TASKS["nli"].encode(rows, form, language_type=language_type)
-        assert set(encoded.features[0]["token_type_ids"]) == types
+    form = InputForm(doubled[0], encoder, {"neutral": 1}, 16)
+    for language_types, types in (
+        ((), [0, 0, 0, 1, 1]),
+        ((1, 1), [1] * 5),
+        ((0, 2), [0, 0, 0, 2, 2]),
+    ):
+        encoded = TASKS["nli"].encode(rows, form, language_types=language_types)
+        assert encoded.features[0]["token_type_ids"] == types
+    form = InputForm(doubled[0], encoder, {"neutral": 1}, 16, token_types=False)
+    assert "token_type_ids" not in TASKS["nli"].encode(rows, form).dataset.column_names
 
 
 def test_conllu_is_read_for_parts_of_speech_and_refused_for_entities(tmp_path, encoder):
@@ -256,7 +262,7 @@ def test_wikiann_entities_survive_inversion(data_folder, encoder):
     assert 0 < split <= 20
 
 
-def test_a_datasets_classes_become_names_and_other_languages_come_along(tmp_path, encoder):
+def test_each_language_is_a_configuration_whose_classes_become_names(tmp_path, encoder):
     label = datasets.ClassLabel(names=["entailment", "neutral", "contradiction"])
     text = datasets.Value("string")
     features = datasets.Features({"premise": text, "hypothesis": text, "label": label})
@@ -270,7 +276,9 @@ def test_a_datasets_classes_become_names_and_other_languages_come_along(tmp_path
             datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
             card += f"  - split: {split}\n    path: {config}/{split}.parquet\n"
     (tmp_path / "README.md").write_text(card + "---\n")
-    options = {"dataset_name": str(tmp_path), "dataset_config_name": "en"}
-    data = read_task(TASKS["nli"], encoder.words, natural_languages=["fr"], **options)
-    assert set(data.rows) == {*splits, "fr"}
-    assert [row.tags for row in data.rows["fr"]] == [["contradiction"]]
+    for config, read in (("en", splits), ("fr", splits[1:])):
+        options = {"dataset_name": str(tmp_path), "dataset_config_name": config}
+        wanted = {split: split != "validation" for split in read}
+        data = read_task(TASKS["nli"], encoder.words, splits=wanted, **options)
+        assert tuple(data.rows) == read
+        assert [row.tags for row in data.rows["test"]] == [["contradiction"]]

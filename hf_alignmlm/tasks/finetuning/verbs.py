@@ -1,15 +1,14 @@
-"""Transfer of one checkpoint: fine-tuned on one language, tested on the other.
+"""Transfer of one checkpoint: fine-tuned on one language, tested on the others.
 
-Source: fine-tuned and tested on the original. BZ (bilingual zero-shot): fine-tuned on the original,
-tested on the derived language. BS (bilingual supervised): both derived. Gap = BZ − BS (ALIGN-MLM,
-section 4). Percent throughout.
+Source: fine-tuned and tested on the source, the original or the first natural language. BZ
+(bilingual zero-shot): fine-tuned on the source, tested on another language. BS (bilingual
+supervised): fine-tuned and tested on that one. Gap = BZ − BS (ALIGN-MLM, section 4). Percent
+throughout. Natural languages have scores each, and their means beside.
 """
 
 import shutil
-import statistics
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -19,89 +18,21 @@ from transformers import Trainer, TrainingArguments
 from transformers.utils import logging
 
 from hf_alignmlm.arguments import one_line_errors, versions
-from hf_alignmlm.data.encoding import WordEncoder
-from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, load_tokenizer
 from hf_alignmlm.files import exclusive, read_json, write_json
 from hf_alignmlm.models.loading import load_whole
 from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir
-from hf_alignmlm.tasks.base import SPLITS, InputForm, TaskData, read_task
+from hf_alignmlm.tasks.finetuning.inputs import encode, load_rows, load_vocabulary
 from hf_alignmlm.tasks.finetuning.options import Run, check
+from hf_alignmlm.tasks.finetuning.results import SCORES, Tests, summary, test_name
 from hf_alignmlm.trainer import without_token
 
 logger = logging.get_logger(__name__)
 
-SCORES = {"source": "source", "bz": "BZ", "bs": "BS", "transfer_gap": "transfer gap"}
 # Options with which the library would return all predictions, in the order of the rows.
 PREDICTION = {"train_sampling_strategy": "sequential", "dataloader_drop_last": False}
 PREDICTION |= {"prediction_loss_only": False, "eval_do_concat_batches": True}
 # Of a model's files, the library writes this one after the weights.
 LAST_OF_MODEL = "tokenizer.json"
-
-
-def load_vocabulary(run: Run) -> WordEncoder:
-    """Load the tokenizer; double one that knows one script, if that is asked."""
-    name = run.options.model_name_or_path
-    run.tokenizer = load_tokenizer(name, run.language)
-    if run.language.mapped_share and not is_doubled(run.tokenizer):
-        if not run.options.double_vocabulary:
-            raise ValueError(
-                f"{name} has no vocabulary for the derived script of {run.language.name}: take a "
-                "checkpoint of `alignmlm pretrain`, or give --double_vocabulary"
-            )
-        run.tokenizer, run.language = double_tokenizer(run.tokenizer, run.language)
-        run.doubled = True
-    return WordEncoder(run.tokenizer, run.language)
-
-
-def load_rows(run: Run, encoder: WordEncoder) -> TaskData:
-    """Read the task's rows."""
-    options = run.options
-    files = {split: getattr(options, f"{split}_file") for split in SPLITS}
-    limits = dict.fromkeys(SPLITS, options.max_eval_samples) | {"train": options.max_train_samples}
-    return read_task(
-        run.task,
-        encoder.words,
-        files={split: path for split, path in files.items() if path is not None},
-        dataset_name=options.dataset_name,
-        dataset_config_name=options.dataset_config_name,
-        natural_languages=options.natural_languages,
-        max_samples=limits,
-    )
-
-
-def encode(run: Run, data: TaskData, encoder: WordEncoder) -> None:
-    """Derive the rows and encode both languages; count what does not go through whole."""
-    task, train, test = run.task, data.rows["train"], data.rows["test"]
-    run.label_ids, broken = {label: i for i, label in enumerate(task.labels(train))}, 0
-    length = run.options.max_seq_length or min(128, run.config.max_position_embeddings)
-    form = InputForm(run.tokenizer, encoder, run.label_ids, length)
-    original, derived = (0, 1) if getattr(run.config, "language_embeddings", False) else (None,) * 2
-    for split, rows in data.rows.items():
-        run.encoded["original", split] = task.encode(rows, form, language_type=original)
-        if split in SPLITS:
-            twins = [task.derive(row, run.language, i) for i, row in enumerate(rows)]
-            broken += sum(count for _, count in twins)
-            encoded = task.encode([row for row, _ in twins], form, language_type=derived)
-            run.encoded["derived", split] = encoded
-    unseen = Counter(tag for row in test for tag in row.tags if tag not in run.label_ids)
-    if unseen:
-        logger.warning(
-            "The test set has tags that training never shows; they count as wrong: %s",
-            ", ".join(f"{tag} ({count})" for tag, count in unseen.items()),
-        )
-    if run.args.eval_strategy != "no" and "validation" not in data.rows:
-        raise ValueError("--eval_strategy needs a validation set: give a --validation_file")
-    inputs = run.encoded.values()
-    run.results |= {
-        "n_train": len(train),
-        "n_test": len(test),
-        "majority_baseline": task.baseline(train, test),
-        "truncated_words": sum(e.truncated_words for e in inputs),
-        "further_windows": sum(len(e.features) - len(set(e.row_of)) for e in inputs),
-        "skipped_rows": data.empty_sentences,
-        "unseen_tags": dict(unseen),
-        "broken_entities": broken,
-    }
 
 
 def new_model(run: Run) -> Any:
@@ -131,7 +62,7 @@ def new_model(run: Run) -> Any:
 
 
 def fine_tune(run: Run, name: str, seed: int) -> Trainer:
-    """A trainer whose model was fine-tuned on the `original` or the `derived` training set."""
+    """A trainer whose model was fine-tuned on the training set of this language."""
     folder, validation = run.folder, run.encoded.get((name, "validation"))
     if run.args.save_strategy != "no":
         # Each fine-tuning has its own checkpoints, and none of a run that was stopped.
@@ -150,32 +81,43 @@ def fine_tune(run: Run, name: str, seed: int) -> Trainer:
     return trainer
 
 
+def tests_of(run: Run, name: str) -> dict[str, tuple[str, str]]:
+    """The tests of a model that was fine-tuned on this language: the rows of each, by its name.
+
+    Of the source these are source and BZ, of another language BS. The name of a natural language
+    comes before, as in fr_bz.
+    """
+    places: dict[str, tuple[str, str]] = {}
+    source = run.names[0]
+    for language in run.names if name == source else [name]:
+        test = "bs" if name != source else "source" if language == source else "bz"
+        key = test_name(run, language, test)
+        places |= {key: (language, "test"), f"{key}_validation": (language, "validation")}
+        if test == "bz":
+            places[f"{key}_mixed"] = language, "mixed"
+    return {key: place for key, place in places.items() if place in run.encoded}
+
+
 def scores_of(run: Run, name: str, trainer: Trainer) -> dict[str, dict[str, float]]:
-    """All scores of a fine-tuned model: of one of the original, source and BZ; of the other, BS."""
+    """All scores of a fine-tuned model, by test."""
     for option, value in PREDICTION.items():
         setattr(trainer.args, option, value)
-    tests = {"source": "original", "bz": "derived"} if name == "original" else {"bs": "derived"}
-    places: dict[str, tuple[str, str]] = {}
-    for test, language in tests.items():
-        places |= {test: (language, "test"), f"{test}_validation": (language, "validation")}
-    if name == "original":
-        places |= {f"natural_{split}": (name, split) for split in run.options.natural_languages}
     scores = {}
-    for test, place in places.items():
-        if encoded := run.encoded.get(place):
-            logits: Any = trainer.predict(encoded.dataset).predictions
-            predictions = run.task.decode(encoded, logits.argmax(-1), list(run.label_ids))
-            scores[test] = run.task.score(predictions, encoded.tags)
+    for test, place in tests_of(run, name).items():
+        encoded = run.encoded[place]
+        logits: Any = trainer.predict(encoded.dataset).predictions
+        predictions = run.task.decode(encoded, logits.argmax(-1), list(run.label_ids))
+        scores[test] = run.task.score(predictions, encoded.tags)
     return scores
 
 
-def run_seeds(run: Run) -> dict[str, list[dict[str, float]]]:
+def run_seeds(run: Run) -> Tests:
     """The scores of all seeds, by test; each fine-tuning's are written as they come."""
-    by_seed: dict[str, list[dict[str, float]]] = {}
+    by_seed: Tests = {}
     for seed in run.options.seeds:
-        for name in ("original",) if run.options.skip_supervised else ("original", "derived"):
+        for name in run.tuned:
             path = run.folder / f"scores-{name}-{seed}.json"
-            is_kept = (name, seed) == ("original", run.options.seeds[0])
+            is_kept = (name, seed) == (run.tuned[0], run.options.seeds[0])
             if not path.exists() or (is_kept and not (run.folder / LAST_OF_MODEL).exists()):
                 trainer = fine_tune(run, name, seed)
                 write_json(path, scores_of(run, name, trainer))
@@ -187,35 +129,23 @@ def run_seeds(run: Run) -> dict[str, list[dict[str, float]]]:
     return by_seed
 
 
-def summary(run: Run, by_seed: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """The results of all seeds: each score's mean, standard deviation and values."""
-    task, name = run.task, run.language.name
-    values = {test: [s[task.metric] for s in scores] for test, scores in by_seed.items()}
-    if "bs" in values:
-        pairs = zip(values["bz"], values["bs"], strict=True)
-        values["transfer_gap"] = [bz - bs for bz, bs in pairs]
-    results: dict[str, Any] = {"task": task.name, "metric": task.metric, "language": name}
-    results["seeds"] = run.options.seeds
-    for test in SCORES:
-        seen = values.get(test)
-        results[test] = statistics.fmean(seen) if seen else None
-        results[f"{test}_sd"] = statistics.stdev(seen) if seen and len(seen) > 1 else None
-        results[f"{test}_by_seed"] = seen
-    for test, scores in by_seed.items():
-        for metric in scores[0]:
-            results[f"{test}_{metric}"] = statistics.fmean(s[metric] for s in scores)
-    return results | run.results
-
-
 def write(run: Run, results: dict[str, Any]) -> None:
     """Write the results file, with what is known of the pre-training, and print the headline."""
     more = {"versions": versions(), "arguments": run.arguments}
     write_json(run.folder / RESULTS_FILE, results | more)
-    shown = [f"{label} {results[n]:.1f}" for n, label in SCORES.items() if results[n] is not None]
+
+    def shown(scores: dict[str, Any], names: Iterable[str] = SCORES) -> str:
+        found = ((SCORES[name], scores.get(name)) for name in names)
+        return ", ".join(f"{label} {score:.1f}" for label, score in found if score is not None)
+
+    transfer = results.get("transfer", {})
+    headline = shown(results, ["source"]) if transfer else shown(results)
     print(
-        f"{run.task.name} on {run.language.name}, {results['metric']}: {', '.join(shown)}; "
+        f"{run.task.name} on {results['language']}, {results['metric']}: {headline}; "
         f"{RESULTS_FILE} in {run.folder}"
     )
+    for language, scores in transfer.items():
+        print(f"  {language}: {shown(scores)}")
 
 
 def main(argv: Sequence[str] | None, command: str) -> TrainingArguments | None:
