@@ -11,7 +11,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # From left to right; a room knows those before it.
 ROOMS = (
     *("__init__", "files", "registry", "arguments", "runs", "languages", "minienglish", "data"),
-    *("objectives", "models", "alignment", "sizes", "trainer", "pretraining", "tasks", "figures"),
+    *(
+        "objectives",
+        "models",
+        "alignment",
+        "retrieval",
+        "sizes",
+        "trainer",
+        "pretraining",
+        "tasks",
+        "figures",
+    ),
     *("report", "hub", "cli", "__main__"),
 )
 PACKAGE = sorted((ROOT / "hf_alignmlm").rglob("*.py"))
