@@ -106,11 +106,11 @@ def _token_types(checkpoint: str, config: Any, pair: str) -> tuple[int | None, i
 
 
 def _load(checkpoint: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    model = load_whole(AutoModel, checkpoint)
     try:
+        model = load_whole(AutoModel, checkpoint)
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     except Exception as error:  # of a damaged file, there is no common class
-        raise ValueError(f"{checkpoint}: its tokenizer does not load ({error})") from None
+        raise ValueError(f"{checkpoint} does not load as a checkpoint: {error}") from None
     device = torch.accelerator.current_accelerator() or "cpu"
     return model.eval().to(device), tokenizer
 

@@ -1,5 +1,6 @@
 """Parallel text: rows of a sentence and its translation, read, checked and as token ids."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -32,6 +33,8 @@ logger = logging.get_logger(__name__)
 # A row a pair: the ids of the source's sentence and of its translation, and the pair's index.
 PAIRS = Features({"source": List(Value("int32")), "target": List(Value("int32"))})
 PAIRS |= {"index": Value("int64")}
+# The logarithm of a probability: of two ways to split a text, the other one is taken.
+NEVER = -1e6
 Texts = Sequence[str | None]
 
 
@@ -159,7 +162,14 @@ def load_parallel(
 @lru_cache(maxsize=4)
 def encoder(tokenizer: str) -> Tokenizer:
     """A `tokenizers.Tokenizer` of this JSON for text alone: "[MASK]" in it is text, none is cut."""
-    made: Tokenizer = Tokenizer.from_str(tokenizer)
+    state = json.loads(tokenizer)
+    if state["model"]["type"] == "Unigram":
+        # Special tokens are pieces like others there, so "</s>" in a text would end a sentence.
+        pieces = state["model"]["vocab"]
+        for number in (t["id"] for t in state["added_tokens"] if t["special"]):
+            if number < len(pieces):
+                pieces[number][1] = NEVER
+    made: Tokenizer = Tokenizer.from_str(json.dumps(state))
     made.encode_special_tokens = True
     made.no_truncation()
     made.no_padding()
