@@ -10,6 +10,7 @@ _PUBLIC = {
     "data.dictionary": ("BilingualDictionary",),
     "data.encoding": ("tokenize_corpus",),
     "data.packing": ("EpochDataset", "pack"),
+    "data.parallel": ("read_parallel", "tokenize_pairs"),
     "data.sources": ("embedded_corpus", "texts"),
     "data.tokenizer": ("double_tokenizer", "train_tokenizer", "vocabulary_pairs"),
     "languages.orders": ("order",),
@@ -24,6 +25,8 @@ _PUBLIC = {
     "models.configuration": ("AlignedBertConfig",),
     "models.modeling": ("AlignedMaskedLM", "AlignedMaskedLMOutput"),
     "objectives": ("OBJECTIVES", "Objective", "ObjectiveCollator", "register_objective"),
+    "objectives.translation": ("TranslationCollator",),
+    "retrieval": ("retrieval_scores", "sentence_states"),
     "tasks": ("TASKS", "Task", "register_task"),
     "trainer": ("AlignMLMTrainer", "AlignMLMTrainingArguments"),
 }

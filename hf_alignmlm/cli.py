@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "nli": ("tasks.finetuning", "main", ("nli",), "fine-tune for inference; test the transfer"),
     "corpus": ("hub.build", "main", (), "build a dataset of a corpus or task and its twin"),
     "parse": ("data.trees", "main", (), "give raw text dependency trees"),
+    "retrieval": ("retrieval", "main", (), "find the translations of sentences, by each layer"),
     "report": ("report", "main", (), "gather many runs into tables and figures"),
     "card": ("hub.cards", "card_main", (), "write the card of a run or a dataset"),
     "push": ("hub.push", "push_main", (), "upload a run or a dataset to the Hub"),

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # From left to right; a room knows those before it.
 ROOMS = (
     *("__init__", "files", "registry", "arguments", "runs", "languages", "minienglish", "data"),
-    *("objectives", "models", "alignment", "sizes", "trainer", "pretraining", "tasks", "figures"),
-    *("results", "report", "hub", "cli", "__main__"),
+    *("objectives", "models", "alignment", "retrieval", "sizes", "trainer", "pretraining"),
+    *("tasks", "figures", "results", "report", "hub", "cli", "__main__"),
 )
 PACKAGE = sorted((ROOT / "hf_alignmlm").rglob("*.py"))
 OUTSIDE = sorted([*(ROOT / "study").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])

@@ -240,12 +240,17 @@ def file_rows(path: str) -> Iterator[Row]:
         yield from (names | row for row in _rows(kind, path, None))
 
 
+def file_stamp(path: str) -> tuple[str, int, int]:
+    """Where a file lies, its size and its time: in a cache's key, they keep old rows away."""
+    status = Path(path).stat()
+    return str(Path(path).resolve()), status.st_size, status.st_mtime_ns
+
+
 def read_file(path: str, *, streaming: bool = False) -> Corpus:
     """The rows of a file by its format, all columns; what cannot be read is a one-line error."""
     check_file(path)
-    kind, status = file_format(path), Path(path).stat()
+    kind, stamp = file_format(path), file_stamp(path)
     with errors_that_name(path, kind):
-        stamp = str(Path(path).resolve()), status.st_size, status.st_mtime_ns
         if not any(_rows(kind, path, stamp)):
             raise ValueError(f"{path} has no rows")
         return corpus_of(kind, path, stamp, streaming)

@@ -1,5 +1,6 @@
 """The text of a natural language to token ids, and how often each language is seen."""
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -16,13 +17,25 @@ from hf_alignmlm.data.sources import column_names
 
 # A row a sentence: its ids, and the sentence's index (`rows.sentences`).
 IDS = Features({"ids": List(Value("int32")), "index": Value("int64")})
+# The logarithm of a probability: of two ways to split a text, the other one is taken.
+NEVER = -1e6
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(state: str) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(state)
-    tokenizer.encode_special_tokens = True  # a literal "[MASK]" in a text stays text
-    return tokenizer
+def encoder(tokenizer: str) -> Tokenizer:
+    """A `tokenizers.Tokenizer` of this JSON for text alone: "[MASK]" in it is text, none is cut."""
+    state = json.loads(tokenizer)
+    if state["model"]["type"] == "Unigram":
+        # Special tokens are pieces like others there, so "</s>" in a text would end a sentence.
+        pieces = state["model"]["vocab"]
+        for number in (t["id"] for t in state["added_tokens"] if t["special"]):
+            if number < len(pieces):
+                pieces[number][1] = NEVER
+    made: Tokenizer = Tokenizer.from_str(json.dumps(state))
+    made.encode_special_tokens = True
+    made.no_truncation()
+    made.no_padding()
+    return made
 
 
 def _encode(
@@ -34,7 +47,7 @@ def _encode(
         for sentence, _, index in sentences(row, number, language=language)
     ]
     texts = [text.strip() for text, _ in found]
-    encoded = _tokenizer(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
+    encoded = encoder(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
     rows = zip((one.ids for one in encoded), (index for _, index in found), strict=True)
     return pa.Table.from_pylist(
         [{"ids": ids, "index": index} for ids, index in rows if ids], schema=IDS.arrow_schema
