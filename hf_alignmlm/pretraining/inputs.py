@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset
 
 from hf_alignmlm.data import formats, packing, sources, tokenizer
+from hf_alignmlm.data.coverage import coverage_line
 from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
@@ -123,7 +124,7 @@ def _dictionary(run: Run) -> BilingualDictionary | None:
                 f"{data.dictionary_file} has no word of {run.language.name}: give the text of its "
                 "second language as --derived_train_file, or leave --dictionary_file out"
             )
-        print(f"Dictionary: {len(dictionary):,} pairs, {dictionary.skipped:,} unusable lines")
+        print(coverage_line(dictionary, run.language.names))
         return dictionary
     if not run.language.mapped_share:
         return None
