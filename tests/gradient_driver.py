@@ -2,8 +2,9 @@
 
     torchrun --standalone --nproc_per_node 2 gradient_driver.py OUT MICRO_BATCHxACCUMULATION …
 
-For each way to cut the batch of 16 rows, OUT/MICRO_BATCHxACCUMULATION.pt holds the gradient before
-the optimizer's step, and what was logged. The rows differ widely in their number of labels.
+For each way to cut the batch of 16 rows (with `xPAIRS` behind, of a sample of so many pairs),
+OUT/MICRO_BATCHxACCUMULATION.pt holds the gradient before the optimizer's step,
+and what was logged. The rows differ widely in their number of labels.
 """
 
 import sys
@@ -33,9 +34,10 @@ SHAPE = {
 }
 
 
-def make_model():
+def make_model(pairs_per_step=None):
     torch.manual_seed(0)
-    config = AlignedBertConfig(vocab_size=60, alignment_loss_weight=10.0, **SHAPE)
+    options = {"alignment_loss_weight": 10.0, "alignment_pairs_per_step": pairs_per_step}
+    config = AlignedBertConfig(vocab_size=60, **options, **SHAPE)
     model = BertForAlignedMaskedLM(config)
     # Wide enough for the losses of rows to differ.
     torch.nn.init.normal_(model.bert.embeddings.word_embeddings.weight, std=0.5)
@@ -66,7 +68,7 @@ class Capture(TrainerCallback):
         self.gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def one_step(folder, micro_batch, accumulation):
+def one_step(folder, micro_batch, accumulation, pairs_per_step=None):
     """The gradient of one step, what training logged and what evaluation gave."""
     AcceleratorState._reset_state()  # the accumulation of the case before
     arguments = AlignMLMTrainingArguments(
@@ -86,7 +88,7 @@ def one_step(folder, micro_batch, accumulation):
     )
     capture = Capture()
     trainer = AlignMLMTrainer(
-        make_model(),
+        make_model(pairs_per_step),
         arguments,
         train_dataset=make_rows(),
         eval_dataset={
