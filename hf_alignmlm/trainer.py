@@ -155,8 +155,11 @@ class AlignMLMTrainer(Trainer):
         if not model.training:
             # In evaluation each batch stands for itself: its mean loss, weighed by its labels.
             num_items_in_batch = None
-        elif self._own_model and not return_outputs:
-            inputs = {**inputs, "keep_logits": False}
+        elif self._own_model:
+            if (loss := self.model.alignment_loss) is not None:  # type: ignore[union-attr]
+                loss.draw(self.args.seed, self.state.global_step)
+            if not return_outputs:
+                inputs = {**inputs, "keep_logits": False}
         # Before the call, which may take them out: for label smoothing, say.
         weight = inputs["labels"].ne(IGNORE_INDEX).sum().float()
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
@@ -223,21 +226,23 @@ class AlignMLMTrainer(Trainer):
         if isinstance(sets := eval_dataset or self.eval_dataset, dict):
             losses = (metrics[f"{metric_key_prefix}_{name}_loss"] for name in sets)
             more[f"{metric_key_prefix}_loss"] = fmean(losses)
-        if metric_key_prefix == "eval" and (scores := self.alignment()):
-            logged = {f"eval_alignment_{name}": scores[name] for name in LOGGED_ALIGNMENT}
+        # A sample has no CSLS to choose the best model by.
+        quick = "csls" not in (self.args.metric_for_best_model or "")
+        if metric_key_prefix == "eval" and (scores := self.alignment(quick=quick)):
+            logged = {f"eval_alignment_{name}": scores.get(name) for name in LOGGED_ALIGNMENT}
             more |= {name: score for name, score in logged.items() if score is not None}
         if more:
             self.log(dict(more))
         return metrics | more
 
-    def alignment(self) -> dict[str, float | None]:
-        """Alignment of the input word embeddings over the dictionary, in percent; empty without."""
+    def alignment(self, *, quick: bool = False) -> dict[str, float | None]:
+        """`dictionary_alignment` of the model and its dictionary, in percent; empty without one."""
         model = self.accelerator.unwrap_model(self.model)
         if (dictionary := getattr(model, "dictionary", None)) is None:
             return {}
         with torch.no_grad():
             embeddings = embedding_matrix(model.get_input_embeddings())
-        return dictionary_alignment(embeddings, dictionary)
+        return dictionary_alignment(embeddings, dictionary, quick=quick)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The library's, with the language beside the model and no token in its arguments' file."""

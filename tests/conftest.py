@@ -39,7 +39,7 @@ def cut_batches(tmp_path_factory):
     from hf_alignmlm.models.backbones import BACKBONES
 
     folder = tmp_path_factory.mktemp("cut_batches")
-    cases = ["8x1xbert", *(f"2x4x{name}" for name in BACKBONES)]
+    cases = ["8,1,bert", "2,4,bert,9", *(f"2,4,{name}" for name in BACKBONES)]
     gradient_driver.two_processes(folder, "gradient_driver.py", *cases)
     return {case: torch.load(folder / f"{case}.pt") for case in cases}
 

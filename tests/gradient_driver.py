@@ -1,10 +1,11 @@
 """One training step and one evaluation with `AlignMLMTrainer`, by one process or several.
 
     torchrun --standalone --nproc_per_node 2 gradient_driver.py OUT \\
-        MICRO_BATCHxACCUMULATIONxARCHITECTURE …
+        MICRO_BATCH,ACCUMULATION,ARCHITECTURE[,PAIRS] …
 
-For each way to cut the batch of 16 rows, OUT/CASE.pt holds the gradient before
-the optimizer's step, and what was logged. The rows differ widely in their number of labels.
+For each way to cut the batch of 16 rows (with PAIRS, of a sample of so many pairs), OUT/CASE.pt
+holds the gradient before the optimizer's step, and what was logged. The rows differ widely in their
+number of labels.
 """
 
 import os
@@ -26,9 +27,10 @@ ROWS = 16
 EVALUATION_ROWS = 11  # divisible neither by the processes nor by a batch
 
 
-def make_model(architecture="bert"):
+def make_model(architecture="bert", pairs_per_step=None):
     torch.manual_seed(0)
-    config = backbones.config(architecture, alignment_loss_weight=10.0)
+    options = {"alignment_loss_weight": 10.0, "alignment_pairs_per_step": pairs_per_step}
+    config = backbones.config(architecture, **options)
     model = AutoModelForAlignedMaskedLM.from_config(config)
     # Wide enough for the losses of rows to differ.
     torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.5)
@@ -59,7 +61,7 @@ class Capture(TrainerCallback):
         self.gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def one_step(folder, micro_batch, accumulation, architecture="bert"):
+def one_step(folder, micro_batch, accumulation, architecture="bert", pairs_per_step=None):
     """The gradient of one step, what training logged and what evaluation gave."""
     AcceleratorState._reset_state()  # the accumulation of the case before
     arguments = AlignMLMTrainingArguments(
@@ -79,7 +81,7 @@ def one_step(folder, micro_batch, accumulation, architecture="bert"):
     )
     capture = Capture()
     trainer = AlignMLMTrainer(
-        make_model(architecture),
+        make_model(architecture, pairs_per_step),
         arguments,
         train_dataset=make_rows(),
         eval_dataset={
@@ -109,8 +111,9 @@ def two_processes(folder, driver, *arguments):
 def main(folder, *cases):
     torch.set_num_threads(1)
     for case in cases:
-        micro_batch, accumulation, architecture = case.split("x", 2)
-        result = one_step(folder, int(micro_batch), int(accumulation), architecture)
+        micro_batch, accumulation, architecture, *pairs = case.split(",")
+        sizes = int(micro_batch), int(accumulation)
+        result = one_step(folder, *sizes, architecture, *map(int, pairs))
         if torch.distributed.is_initialized() and torch.distributed.get_rank():
             continue
         torch.save(result, Path(folder) / f"{case}.pt")

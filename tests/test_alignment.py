@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hf_alignmlm.alignment import AlignmentMetric, alignment_scores
+from hf_alignmlm.alignment import (
+    AlignmentMetric,
+    alignment_scores,
+    dictionary_alignment,
+    words,
+)
+from hf_alignmlm.data.dictionary import BilingualDictionary, join
 
 GROUPS = ("", "_seen", "_heldout")
 # The same examples each time: once in many, a random gap falls on the very edge of a tie.
@@ -277,3 +283,107 @@ def test_the_metric_takes_batches(tmp_path) -> None:
     for rows in torch.arange(60).split(25):
         metric.add_batch(predictions=original[rows].tolist(), references=derived[rows].tolist())
     assert metric.compute() == alignment_scores(original, derived, pairs)
+
+
+# --- of a dictionary ------------------------------------------------------------------------------
+
+
+def some_dictionary(fraction: float = 0.6, size: int = 60) -> BilingualDictionary:
+    """Words of one and several pieces, several translations, and words that both sides share."""
+    pairs = [(i, size + i) for i in range(size)] + [(i, size + i // 2) for i in range(0, size, 3)]
+    pairs += [(i, i) for i in range(0, size, 7)]
+    several = [((i, i + 1), (size + i, size + i + 1)) for i in range(0, size - 1, 4)]
+    dictionary = BilingualDictionary.from_pairs([*pairs, *several], fraction=fraction)
+    return dictionary.with_counts(
+        *([i * i % 1500 for i in range(len(w))] for w in dictionary.words)
+    )
+
+
+def noisy_table(size: int = 60, noise: float = 0.7) -> Tensor:
+    original, derived, _ = random_problem(size, noise)
+    return torch.cat([original, derived])
+
+
+def p1_by_hand(table: Tensor, dictionary: BilingualDictionary, group: str) -> dict[tuple, bool]:
+    """For each original word of a group, whether one of its translations there is nearest."""
+
+    def unit(word: tuple[int, ...]) -> Tensor:
+        row = table[list(word)].mean(0)
+        return row / row.norm()
+
+    hits = {}
+    for query in dict.fromkeys(a for a, _ in getattr(dictionary, group)):
+        own = {b for a, b in dictionary.pairs if a == query}
+        gold = {b for a, b in getattr(dictionary, group) if a == query}
+        best = max(float(unit(query) @ unit(word)) for word in gold)
+        rivals = [float(unit(query) @ unit(w)) for w in dictionary.words[1] if w not in own]
+        hits[query] = max(rivals) < best - 5e-6
+    return hits
+
+
+def test_a_dictionary_is_scored_by_words_by_frequency_and_by_what_is_shared() -> None:
+    dictionary, table = some_dictionary(), noisy_table()
+    assert dictionary.linked
+    scores = dictionary_alignment(table, dictionary)
+    counts = dict(zip(dictionary.words[0], dictionary.counts[0], strict=True))
+    same = {a for a, b in dictionary.pairs if a == b}
+    for group in ("seen", "heldout"):
+        hits = p1_by_hand(table, dictionary, group)
+        parts = {
+            "": hits,
+            "_identical": same,
+            "_different": hits.keys() - same,
+            "_count_0": {w for w in hits if not counts[w]},
+            "_count_10_99": {w for w in hits if 10 <= counts[w] < 100},
+            "_count_1000_up": {w for w in hits if counts[w] >= 1000},
+        }
+        for name, part in parts.items():
+            values = [hits[word] for word in hits if word in part]
+            expected = pytest.approx(100 * np.mean(values)) if values else None
+            assert scores[f"p1_{group}{name}"] == expected
+        right = sum(counts[word] for word in hits if hits[word])
+        expected = pytest.approx(100 * right / sum(counts[word] for word in hits))
+        assert scores[f"p1_{group}_frequency"] == expected
+        assert 0 < scores[f"p1_{group}"] < 100
+    assert {name for name in scores if "_count_" in name and "seen" in name} == {
+        f"p1_seen_count_{band}" for band in ("0", "1_9", "10_99", "100_999", "1000_up")
+    }
+
+
+@pytest.mark.parametrize("rows", [7, 256])
+def test_a_sample_of_all_words_is_the_whole(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    dictionary, table = some_dictionary(), noisy_table()
+    whole = dictionary_alignment(table, dictionary)
+    assert dictionary_alignment(table, dictionary, quick=True) == whole  # it is small
+    monkeypatch.setattr(words, "_MANY", 0)
+    monkeypatch.setattr(words, "_ROWS", rows)
+    quick = dictionary_alignment(table, dictionary, quick=True)
+    assert set(quick) < set(whole)
+    assert_same(quick, {name: whole[name] for name in quick})
+    monkeypatch.setattr(words, "_SAMPLE", 20)
+    some = dictionary_alignment(table, dictionary, quick=True)
+    assert some["p1_seen"] * 20 / 100 == pytest.approx(round(some["p1_seen"] * 20 / 100))
+    assert some["cosine_true"] == quick["cosine_true"]
+    seen, heldout = (len({a for a, _ in g}) for g in (dictionary.seen, dictionary.heldout))
+    mean = (seen * some["p1_seen"] + heldout * some["p1_heldout"]) / (seen + heldout)
+    assert some["p1"] == pytest.approx(mean)
+
+
+def test_a_vocabulary_is_always_ranked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "_MANY", 0)
+    dictionary = BilingualDictionary.from_pairs([(i, 60 + i) for i in range(60)], fraction=0.5)
+    scores = dictionary_alignment(noisy_table(), dictionary)
+    assert dictionary_alignment(noisy_table(), dictionary, quick=True) == scores
+    assert scores.keys() == alignment_scores(*random_problem()).keys()
+
+
+def test_several_parts_are_scored_apart_and_together() -> None:
+    one, other = some_dictionary(), BilingualDictionary.from_pairs([(i, 61 + i) for i in range(50)])
+    table = noisy_table()
+    scores = dictionary_alignment(table, join({"en-fr": one, "en-hi": other}))
+    parts = {"en-fr": dictionary_alignment(table, one), "en-hi": dictionary_alignment(table, other)}
+    for name in RANKED:
+        assert scores[name] == pytest.approx((parts["en-fr"][name] + parts["en-hi"][name]) / 2)
+    assert scores["p1_heldout"] == parts["en-fr"]["p1_heldout"]  # en-hi holds nothing out
+    for part, own in parts.items():
+        assert {name: scores[f"{part}_{name}"] for name in own} == own

@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 from transformers import DistilBertConfig, DistilBertForMaskedLM, FNetConfig, Trainer
 
 import run_pretraining
+from hf_alignmlm.alignment import words
 from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.data.encoding import tokenize_corpus
 from hf_alignmlm.data.packing import EpochDataset, pack
@@ -68,12 +69,14 @@ def one_batch():
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
     folder = tmp_path_factory.mktemp("one_process")
-    return {case: gradient_driver.one_step(folder, *case) for case in [(16, 1), (4, 4)]}
+    cases = [(16, 1), (4, 4), (4, 4, 9)]
+    return {case: gradient_driver.one_step(folder, *case[:2], "bert", *case[2:]) for case in cases}
 
 
 @pytest.fixture(scope="module")
 def two_processes(cut_batches):
-    return {(8, 1): cut_batches["8x1xbert"], (2, 4): cut_batches["2x4xbert"]}
+    cases = {(8, 1): "8,1,bert", (2, 4): "2,4,bert", (2, 4, 9): "2,4,bert,9"}
+    return {case: cut_batches[name] for case, name in cases.items()}
 
 
 def relative_difference(left, right):
@@ -98,6 +101,20 @@ def test_gradient_of_two_processes_is_that_of_one_big_batch(case, one_batch, two
     assert relative_difference(one_batch["gradients"], found) < 1e-5
 
 
+def test_a_sample_of_the_pairs_is_one_draw_however_the_batch_is_cut(one_process, two_processes):
+    model = gradient_driver.make_model("bert", 9).train()
+    model.alignment_loss.draw(42, 0)  # the library's default seed, the first step
+    model(**default_collate(gradient_driver.make_rows())).loss.backward()
+    whole = {n: p.grad for n, p in model.named_parameters()}
+    for found in (one_process[4, 4, 9], two_processes[2, 4, 9]):
+        assert relative_difference(whole, found["gradients"]) < 1e-5
+    model.zero_grad()
+    model.alignment_loss.draw(42, 1)
+    model(**default_collate(gradient_driver.make_rows())).loss.backward()
+    other = {n: p.grad for n, p in model.named_parameters()}
+    assert relative_difference(other, one_process[4, 4, 9]["gradients"]) > 1e-3
+
+
 def test_the_cut_would_show_if_it_were_weighed_wrongly(one_batch):
     # The mean of the means of four rows each: what stock BERT and plain accumulation give.
     model, rows = gradient_driver.make_model().train(), gradient_driver.make_rows()
@@ -110,7 +127,8 @@ def test_the_cut_would_show_if_it_were_weighed_wrongly(one_batch):
 def test_parts_of_the_loss_are_logged_alike_however_the_batch_is_cut(
     one_batch, one_process, two_processes
 ):
-    for result in [*one_process.values(), *two_processes.values()]:
+    whole = [one_process[case] for case in ((16, 1), (4, 4))]
+    for result in [*whole, two_processes[8, 1], two_processes[2, 4]]:
         for name in PARTS:
             assert result["logged"][name] == pytest.approx(one_batch["logged"][name], rel=1e-4)
 
@@ -120,7 +138,7 @@ def test_two_processes_evaluate_to_the_same_figures(one_process, two_processes):
     timing = ("runtime", "per_second", "preparation_time")
     names = [name for name in expected if not name.endswith(timing)]
     assert {"eval_original_mlm_loss", "eval_derived_perplexity", "eval_alignment_p1"} <= {*names}
-    for result in two_processes.values():
+    for result in (two_processes[8, 1], two_processes[2, 4]):
         for name in names:
             assert result["evaluation"][name] == pytest.approx(expected[name], rel=1e-5), name
 
@@ -142,6 +160,19 @@ def test_the_logged_loss_is_the_combination_of_the_logged_parts(tmp_path):
         together = line["mlm_loss"] + 10.0 * line["alignment_loss"]
         assert line["loss"] == pytest.approx(together, rel=1e-4)
     assert lines[0]["alignment_loss"] != lines[1]["alignment_loss"]
+
+
+def test_a_large_dictionary_is_sampled_in_evaluation_but_not_to_follow_csls(tmp_path, monkeypatch):
+    monkeypatch.setattr(words, "_MANY", 0)
+    for metric, csls in ((None, False), ("alignment_csls_p1", True)):
+        trainer = AlignMLMTrainer(
+            gradient_driver.make_model(),
+            arguments(tmp_path, metric_for_best_model=metric),
+            eval_dataset=gradient_driver.make_rows(3),
+        )
+        assert ("eval_alignment_csls_p1" in (scores := trainer.evaluate())) == csls
+        assert scores["eval_alignment_p1"] == trainer.alignment()["p1"]
+        assert trainer.alignment()["csls_p1"] is not None
 
 
 def test_without_a_dictionary_only_the_masked_lm_part_is_logged(tmp_path):
@@ -385,7 +416,7 @@ TIMES = ("runtime", "per_second", "preparation_time")
 def test_a_resumed_run_logs_what_an_uninterrupted_one_logs(tmp_path, options):
     def trainer():
         return AlignMLMTrainer(
-            gradient_driver.make_model(),
+            gradient_driver.make_model(pairs_per_step=9),  # other pairs at each step
             arguments(
                 tmp_path,
                 **{"max_steps": 9, "eval_steps": 3, "save_steps": 3, "save_total_limit": None},

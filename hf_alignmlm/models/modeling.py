@@ -108,7 +108,8 @@ class AlignedMaskedLM(_MaskedLM):
     def set_dictionary(self, dictionary: BilingualDictionary | None) -> None:
         """Give the model the pairs to align; None takes them away.
 
-        Raises ValueError for ids outside the vocabulary and for an unknown `alignment_loss_type`.
+        Raises ValueError for ids outside the vocabulary, for an unknown `alignment_loss_type`, and
+        for what its loss cannot follow.
         """
         name = getattr(self.config, "alignment_loss_type", AlignedBertConfig.alignment_loss_type)
         if name not in ALIGNMENT_LOSSES:
@@ -118,7 +119,11 @@ class AlignedMaskedLM(_MaskedLM):
         self.dictionary = dictionary
         self.alignment_loss = None
         if dictionary is not None and dictionary.seen:
-            self.alignment_loss = ALIGNMENT_LOSSES[name](dictionary)
+            self.alignment_loss = ALIGNMENT_LOSSES[name](
+                dictionary,
+                pairs_per_step=getattr(self.config, "alignment_pairs_per_step", None),
+                word_weights=getattr(self.config, "alignment_word_weights", "uniform"),
+            )
             if self.device.type != "meta":
                 self.alignment_loss.to(self.device)
 
@@ -272,7 +277,7 @@ class AlignedMaskedLM(_MaskedLM):
 
 
 def _check_ids(dictionary: BilingualDictionary | None, vocab_size: int) -> None:
-    pairs = () if dictionary is None else (*dictionary.seen, *dictionary.heldout)
+    pairs = () if dictionary is None else dictionary.pairs
     ids = [i for pair in pairs for word in pair for i in word]
     if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
         raise ValueError(

@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from hf_alignmlm.data import packing, sources, tokenizer
-from hf_alignmlm.data.dictionary import BilingualDictionary
+from hf_alignmlm.data.dictionary import BilingualDictionary, join
 from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
 from hf_alignmlm.data.extension import extend_tokenizer
 from hf_alignmlm.data.natural import balance, tokenize_text
@@ -144,9 +144,7 @@ def _dictionary(run: Run) -> BilingualDictionary | None:
             parts[pair] = BilingualDictionary.from_file(path, encode, unknown_id=unknown, **options)
             if language.mapped_share:
                 _check_script(path, parts[pair], run)
-            count, skipped = len(parts[pair]), parts[pair].skipped
-            print(f"Dictionary {pair}: {count:,} pairs, {skipped:,} unusable lines", flush=True)
-        return next(iter(parts.values()))
+        return join(parts)
     if isinstance(language, NaturalLanguages) or not language.mapped_share:
         return None
     pairs = tokenizer.vocabulary_pairs(run.tokenizer, language)

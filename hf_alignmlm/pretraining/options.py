@@ -10,6 +10,7 @@ from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.data.formats import check_file
 from hf_alignmlm.languages.natural import Languages, NaturalLanguages
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.models.alignment_loss import PAIRS_PER_STEP
 from hf_alignmlm.objectives import Objective
 from hf_alignmlm.objectives.base import find as find_objective
 from hf_alignmlm.runs import RESULTS_FILE, check_output_dir
@@ -52,6 +53,14 @@ class ModelArguments:
         None, "Weight of the alignment loss, with any objective; default: 10 for align-mlm, else 0."
     )
     alignment_loss_type: str = option("cosine", "The alignment loss; cosine is the paper's.")
+    alignment_pairs_per_step: int | None = option(
+        None,
+        "Dictionary pairs of a step; default: all if each word is one piece, else at most "
+        f"{PAIRS_PER_STEP:,}.",
+    )
+    alignment_word_weights: str = option(
+        "uniform", "Each dictionary word weighs the same, or by its frequency in the text."
+    )
 
 
 @dataclass

@@ -54,6 +54,8 @@ def build_model(run: Run) -> AlignedMaskedLM:
     ours = {
         "alignment_loss_weight": run.model.alignment_loss_weight,
         "alignment_loss_type": run.model.alignment_loss_type,
+        "alignment_pairs_per_step": run.model.alignment_pairs_per_step,
+        "alignment_word_weights": run.model.alignment_word_weights,
         "language_embeddings": run.objective.language_embeddings,
         "objective": run.objective.name,
     }

@@ -5,13 +5,16 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from itertools import chain
+from unicodedata import normalize
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
+from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces, join, mean_of_pieces
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import train_tokenizer, vocabulary_pairs
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
@@ -33,12 +36,25 @@ def as_pieces(word):
 def test_seen_and_held_out_part_the_pairs_by_their_originals(pairs, fraction, seed):
     dictionary = BilingualDictionary.from_pairs(pairs, fraction=fraction, seed=seed)
     distinct = {(as_pieces(a), as_pieces(b)) for a, b in pairs}
-    together = [*dictionary.seen, *dictionary.heldout]
-    assert set(together) == distinct
-    assert len(dictionary) == len(together) == len(distinct)
-    seen, heldout = ({a for a, _ in side} for side in (dictionary.seen, dictionary.heldout))
-    assert not seen & heldout
-    assert abs(len(seen) - fraction * len(seen | heldout)) <= 0.5 + 1e-9
+    groups = dictionary.seen, dictionary.heldout, dictionary.linked
+    assert sorted(chain(*groups)) == sorted(distinct)
+    assert len(dictionary) == len(dictionary.seen) + len(dictionary.heldout)
+    (seen, learned), (heldout, unseen), (others, linked) = (
+        [{pair[side] for pair in group} for side in (0, 1)] for group in groups
+    )
+    assert not seen & (heldout | others)
+    assert not learned & unseen
+    assert linked <= learned
+    assert abs(len(seen) - fraction * len({a for a, _ in distinct})) <= 0.5 + 1e-9
+
+
+def test_the_draw_of_a_vocabulary_is_what_it_was():
+    """Runs of before draw the same pairs again."""
+    dictionary = BilingualDictionary.from_pairs(
+        [(i, i + 9) for i in range(9)], fraction=0.4, seed=3
+    )
+    assert [a for (a,), _ in dictionary.seen] == [0, 3, 4, 8]
+    assert not dictionary.linked
 
 
 @pytest.mark.parametrize(
@@ -109,13 +125,60 @@ def test_dict_mlm_gets_the_seen_pairs_of_one_piece_each():
     assert dictionary.single_piece_pairs() == [(1, 2), (1, 3)]
 
 
+# --- what a word weighs, and several pairs of languages -------------------------------------------
+
+
+@given(pairs=pairs, fraction=fractions)
+def test_each_original_word_weighs_the_same(pairs, fraction):
+    dictionary = BilingualDictionary.from_pairs(pairs, fraction=fraction)
+    weights = Counter()
+    for (original, _), weight in zip(dictionary.seen, dictionary.weights(), strict=True):
+        weights[original] += weight
+    assert all(weight == pytest.approx(1) for weight in weights.values())
+
+
+COUNTED = BilingualDictionary.from_pairs([(1, 5), (1, 6), (2, 7), ((3, 4), 7)]).with_counts(
+    [8, 0, 3], [1, 2, 3]
+)
+
+
+def test_a_word_weighs_as_often_as_it_occurs_but_at_least_once():
+    assert COUNTED.weights() == [0.5, 0.5, 1, 1]
+    assert COUNTED.weights("frequency") == [4, 4, 1, 3]
+    with pytest.raises(ValueError, match="unknown alignment_word_weights 'odd': known are uniform"):
+        COUNTED.weights("odd")
+    with pytest.raises(ValueError, match="knows how often its words occur: give --dictionary_file"):
+        BilingualDictionary.from_pairs([(1, 2)]).weights("frequency")
+    with pytest.raises(ValueError, match="counts must be one a word"):
+        COUNTED.with_counts([8, 0], [1, 2, 3])
+
+
+def test_joined_dictionaries_are_one_that_knows_its_parts(tmp_path):
+    other = BilingualDictionary.from_pairs([(1, 9), (2, 9), (3, 8)], fraction=0.3, seed=1)
+    assert other.linked or other.heldout
+    joined = join({"en-fr": COUNTED, "en-hi": other})
+    assert joined.seen == COUNTED.seen + other.seen
+    assert joined.pairs == (*joined.seen, *other.heldout, *other.linked)
+    assert joined.weights() == COUNTED.weights() + other.weights()
+    assert joined.single_piece_pairs() == [(1, 5), (1, 6), (2, 7), *other.single_piece_pairs()]
+    joined.save_pretrained(tmp_path)
+    read = BilingualDictionary.from_pretrained(tmp_path)
+    assert read == joined
+    assert dict(read.parts) == {"en-fr": COUNTED, "en-hi": other}
+    assert join({"en-fr": COUNTED}) is COUNTED
+
+
 # --- its own file ---------------------------------------------------------------------------------
 
 
 @given(pairs=pairs, fraction=fractions, seed=st.integers(0, 9))
 def test_a_dictionary_comes_back_from_its_file(tmp_path_factory, pairs, fraction, seed):
     folder = tmp_path_factory.mktemp("dictionary")
-    dictionary = BilingualDictionary.from_pairs(pairs, fraction=fraction, seed=seed, skipped=3)
+    dictionary = BilingualDictionary.from_pairs(
+        pairs,
+        fraction=fraction,
+        seed=seed,
+    )
     dictionary.save_pretrained(folder)
     for path in (folder, folder / "dictionary.json", str(folder)):
         assert BilingualDictionary.from_pretrained(path) == dictionary
@@ -151,6 +214,11 @@ DAMAGED = '{"version": 1, "fraction": %s, "seed": %s, "seen": [%s], "heldout": [
                 (("NaN", "0", "[[1], [2]]"), "its fraction or seed is no such number"),
                 (('"1"', "0", "[[1], [2]]"), ""),
                 (("1", '"0"', "[[1], [2]]"), "its fraction or seed is no such number"),
+                (("1", '0, "counts": [[1], [-1]]', "[[1], [2]]"), "its counts are no such"),
+                (("1", '0, "counts": [[1, 1], [1]]', "[[1], [2]]"), "counts must be one a word"),
+                (("1", '0, "counts": [[1]]', "[[1], [2]]"), ""),
+                (("1", '0, "linked": [[[3], []]]', "[[1], [2]]"), "its pairs are not of token ids"),
+                (("1", '0, "parts": []', "[[1], [2]]"), ""),
             )
         ),
     ],
@@ -191,15 +259,36 @@ def test_columns_are_parted_by_tab_or_white_space(tmp_path, name):
         ((1,), (5, 6)),
         ((2,), (8,)),
     )
-    assert dictionary.skipped == 0
+    assert not any(dictionary.skipped.values())
 
 
 def test_unusable_lines_are_skipped_and_counted(tmp_path):
     unusable = ["cat", "cat chat dog", "cat\tchat\tdog", "cat\tunknown", "unknown chat", "cat\t"]
-    unusable += ["\tchat", "hot unknown\tchat"]
+    unusable += ["\tchat", "hot unknown\tchat", "cat\t \tchat", "cat chat", "cat\tchat"]
     dictionary = read(tmp_path / "pairs.txt", "\n".join(["cat chat", *unusable, "", "dog chien"]))
     assert dictionary.seen == (((1,), (3,)), ((2,), (4,)))
-    assert dictionary.skipped == len(unusable)
+    assert dictionary.skipped == {"columns": 6, "empty": 0, "unknown": 3, "repeated": 2}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_composed_and_decomposed_words_are_the_same(tmp_path, form):
+    text = normalize(form, "cat\té\ncat\tété") + "\n" + "cat\té"
+    dictionary = read(tmp_path / "pairs.txt", text)
+    assert dictionary.seen == (((1,), (8,)),)
+    assert dictionary.skipped == {"columns": 0, "empty": 0, "unknown": 1, "repeated": 1}
+    # A vocabulary of decomposed text spells these in one piece.
+    ids = {normalize("NFD", "é"): [8], "cat": [1], "é": [0]}
+    assert BilingualDictionary.from_file(
+        tmp_path / "pairs.txt", lambda word: ids.get(word, [0]), unknown_id=0
+    ).seen == (((1,), (8,)),)
+
+
+def test_what_stands_between_commas_or_semicolons_is_part_of_a_phrase(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("cat\tchat; matou\ndog\tchien, chat\n")
+    dictionary = BilingualDictionary.from_file(path, lambda text: [len(text)])
+    assert dictionary.seen == (((3,), (11,)),)  # the whole column, twice
+    assert dictionary.skipped["repeated"] == 1
 
 
 def test_translations_of_a_word_fall_on_one_side(tmp_path):
@@ -238,7 +327,7 @@ def test_words_are_spelled_by_a_tokenizer(tmp_path, doubled):
     dictionary = BilingualDictionary.from_file(
         path, encoder.original, unknown_id=tokenizer.unk_token_id
     )
-    assert dictionary.skipped == 1
+    assert dictionary.skipped["unknown"] == 1
     for original, derived in dictionary.seen:
         assert [i + 600 for i in original] == list(derived)
 
@@ -249,10 +338,13 @@ def test_real_word_pairs(data_folder):
         lines = [line for line in file if not line.isspace()]
     encode = WordEncoder(train_tokenizer(lines, 1000), SyntheticLanguage("inv")).original
     dictionary = BilingualDictionary.from_file(path, encode, unknown_id=1, fraction=0.5)
-    assert dictionary.skipped < len(lines) / 100
     # Some lines are there twice, or differ in nothing that a tokenizer sees.
-    assert 0.98 * len(lines) < len(dictionary) <= len(lines) - dictionary.skipped
-    assert not {a for a, _ in dictionary.seen} & {a for a, _ in dictionary.heldout}
+    assert sum(dictionary.skipped.values()) < len(lines) / 50
+    assert len(dictionary.pairs) == len(lines) - sum(dictionary.skipped.values())
+    assert len(dictionary.linked) < len(dictionary.heldout) / 100
+    for side in (0, 1):
+        seen, heldout = ({p[side] for p in g} for g in (dictionary.seen, dictionary.heldout))
+        assert not seen & heldout
 
 
 def test_all_of_a_vocabulary_can_be_a_dictionary(doubled):
@@ -280,6 +372,16 @@ def test_gradients_reach_every_piece_in_its_share():
     WordPieces([(0,), (1, 2), (2, 3, 4)])(embeddings).sum().backward()
     share = torch.tensor([1, 1 / 2, 1 / 2 + 1 / 3, 1 / 3, 1 / 3, 0])
     torch.testing.assert_close(embeddings.grad, share[:, None].expand(-1, 4))
+
+
+@given(words=st.lists(pieces, min_size=1, max_size=20), data=st.data())
+def test_some_words_are_taken_as_from_all(words, data):
+    numbers = torch.tensor(
+        data.draw(st.lists(st.integers(0, len(words) - 1), max_size=9)), dtype=int
+    )
+    embeddings, module = torch.randn(100, 5), WordPieces(words)
+    taken = mean_of_pieces(embeddings, *module.take(numbers))
+    torch.testing.assert_close(taken, module(embeddings)[numbers])
 
 
 def test_the_file_is_plain_json(tmp_path):

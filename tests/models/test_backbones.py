@@ -91,7 +91,7 @@ def test_both_parts_are_minimised_and_a_dictionary_can_be_taken_away(name):
 
 @every
 def test_the_gradient_of_a_batch_cut_in_eight_is_that_of_the_whole(cut_batches, name):
-    found = cut_batches[f"2x4x{name}"]
+    found = cut_batches[f"2,4,{name}"]
     assert found["processes"] == 2
     model = gradient_driver.make_model(name).train()
     output = model(**default_collate(gradient_driver.make_rows()))

@@ -11,6 +11,8 @@ from hf_alignmlm.models.configuration import AlignedBertConfig
 FIELDS = {
     "alignment_loss_weight": 2.5,
     "alignment_loss_type": "cosine",
+    "alignment_pairs_per_step": None,
+    "alignment_word_weights": "uniform",
     "language_embeddings": True,
     "objective": "xlm",
 }

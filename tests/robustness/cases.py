@@ -518,6 +518,7 @@ NAMES = {
     "size",
     "language",
     "alignment_loss_type",
+    "alignment_word_weights",
     "task_name",
     "lr_scheduler_type",
     "optim",
@@ -537,6 +538,7 @@ FILES = {
 COUNTS = {
     *("vocab_size", "max_train_samples", "max_eval_samples", "max_seq_length", "max_samples"),
     *("preprocessing_num_workers", "per_device_train_batch_size", "gradient_accumulation_steps"),
+    "alignment_pairs_per_step",
 }
 SHARES = {
     "dictionary_fraction",

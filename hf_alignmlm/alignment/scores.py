@@ -1,7 +1,7 @@
 """Word alignment of two languages: embeddings and true pairs in, P@k, MRR and CSLS out."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -10,12 +10,11 @@ import evaluate
 import torch
 from torch import Tensor
 
-from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
 from hf_alignmlm.objectives.align_mlm import AlignMLM
 
 # Float32 products of equal rows were up to 1e-6 apart; cosines closer than this count as tied.
-_TIE = 5e-6
-_SUFFIXES = ("", "_seen", "_heldout")
+TIE = 5e-6
+SUFFIXES = ("", "_seen", "_heldout")
 
 _CSLS = """\
 @inproceedings{conneau2018word, title={Word Translation Without Parallel Data},
@@ -24,7 +23,8 @@ _CSLS = """\
   booktitle={ICLR}, year={2018}, note={arXiv:1710.04087}}"""
 
 
-def _unit(embeddings: Tensor, name: str) -> Tensor:
+def unit_rows(embeddings: Tensor, name: str) -> Tensor:
+    """Float32 rows of length 1, zero rows aside; ValueError for values that are not finite."""
     wide = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     largest = torch.linalg.vector_norm(wide, math.inf, dim=1, keepdim=True)
     if not largest.isfinite().all():
@@ -49,7 +49,8 @@ def _check(original: Tensor, derived: Tensor, pairs: Tensor, seen: Tensor) -> No
         raise ValueError(f"seen must be {len(pairs)} bools, one a pair")
 
 
-def _cosines(left: Tensor, right: Tensor) -> Tensor:
+def cosine_table(left: Tensor, right: Tensor) -> Tensor:
+    """The products of each left and each right row."""
     with torch.autocast(left.device.type, enabled=False):
         # torch.mm goes to MKL, which leaves AVX-512 unused on AMD; oneDNN takes 0.6 of the time.
         if left.device.type == "cpu" and torch.backends.mkldnn.is_available():
@@ -90,7 +91,7 @@ class _Ranking:
         for (row, column), here in zip(product(*starts), members, strict=True):
             spans = slice(row, row + size), slice(column, column + size)
             where = self.pairs[here, 0] - row, self.pairs[here, 1] - column
-            yield spans, _cosines(self.units[0][spans[0]], self.units[1][spans[1]]), here, where
+            yield spans, cosine_table(self.units[0][spans[0]], self.units[1][spans[1]]), here, where
 
     def bars(self, groups: list[Tensor]) -> list[Tensor]:
         """By direction, [measure, group, query]: the score that ranks before the translation.
@@ -104,7 +105,7 @@ class _Ranking:
             cosines = self.cosines[member]
             scores = cosines, cosines - self.hubness[1 - way][targets]
             for bar, score in zip(bars[way][:, group], scores, strict=True):
-                bar.scatter_reduce_(0, queries, score - _TIE, "amax", include_self=False)
+                bar.scatter_reduce_(0, queries, score - TIE, "amax", include_self=False)
         return bars
 
     def ranks(self, groups: list[Tensor]) -> list[Tensor]:
@@ -115,6 +116,17 @@ class _Ranking:
         bars = self.bars(groups)
         ranks = [torch.where(bar.isinf(), math.inf, 1.0) for bar in bars]
         present = [group for group, member in enumerate(groups) if member.any()]
+        if len(present) > 1 and all((bar[0].isfinite().sum(0) <= 1).all() for bar in bars):
+            # No query is of two groups, as where these are drawn by word: count for all at once.
+            merged = [bar.amin(1, keepdim=True) for bar in bars]
+            counted = [bar.new_zeros(bar.shape) for bar in merged]
+            self._count(merged, counted, [0])
+            return [rank + count for rank, count in zip(ranks, counted, strict=True)]
+        self._count(bars, ranks, present)
+        return ranks
+
+    def _count(self, bars: list[Tensor], ranks: list[Tensor], present: list[int]) -> None:
+        """Add to ranks, of the groups present, the candidates that reach the bar."""
         # Used again for every block: fresh memory pages cost as much as the counting.
         room = self.cosines.new_empty(2, *(min(self.size, len(unit)) for unit in self.units))
         for spans, cosines, _, where in self.blocks():
@@ -127,7 +139,6 @@ class _Ranking:
                     # Summing floats is vectorised; summing bools took ten times as long.
                     torch.ge(scores, bars[way][measure, group, span, None], out=reached)
                     ranks[way][measure, group, span] += reached.sum(1)
-        return ranks
 
 
 @torch.no_grad()
@@ -137,6 +148,8 @@ def alignment_scores(
     pairs: Tensor,
     seen: Tensor | None = None,
     *,
+    linked: Tensor | None = None,
+    words: Mapping[str, Tensor] | None = None,
     csls_neighbours: int = 10,
     block_size: int = 1000,
 ) -> dict[str, float | None]:
@@ -144,8 +157,11 @@ def alignment_scores(
 
     `original` [n, d] and `derived` [m, d] hold the embeddings of all candidates, on any device and
     in any float type; `pairs` [p, 2] (integers) indexes them, many-to-many if need be; `seen` [p]
-    (bools, default all true) marks the trained pairs, the others are held out. `csls_neighbours` is
-    fewer where a language is smaller; `block_size` bounds memory and changes no result.
+    (bools, default all true) marks the trained pairs, the others are held out. `linked` [q, 2] are
+    further right answers that are not measured. `words` are weights [n] of the original words by
+    name (of 0 and 1 for a part of them): each adds `p1_NAME`, the weighted mean of P@1.
+    `csls_neighbours` is fewer where a language is smaller; `block_size` bounds memory and changes
+    no result.
 
     Returns, in percent of queries: `p1`, `p5`, `p10` and `mrr` by cosine from original to derived,
     with `csls_` by CSLS, with `backward_` from derived to original (`backward_csls_p1`), each also
@@ -170,47 +186,55 @@ def alignment_scores(
     seen = torch.ones(len(pairs), dtype=torch.bool) if seen is None else seen
     seen = seen.to(original.device)
     _check(original, derived, pairs, seen)
-    units = (_unit(original, "original"), _unit(derived, "derived"))
-    return _summary(_Ranking(units, pairs, block_size, csls_neighbours), seen)
+    units = (unit_rows(original, "original"), unit_rows(derived, "derived"))
+    groups = [seen, ~seen]
+    if linked is not None:
+        pairs = torch.cat([pairs, linked.to(pairs)])
+        groups = [torch.cat([group, group.new_zeros(len(linked))]) for group in groups]
+    ranking = _Ranking(units, pairs, block_size, csls_neighbours)
+    ranks = ranking.ranks(groups)
+    means = mean_cosines(units, ranking.cosines[: len(seen)], seen)
+    return _summary(ranks) | means | _weighted(ranks[0][0], words or {})
 
 
-def _summary(ranking: _Ranking, seen: Tensor) -> dict[str, float | None]:
-    """The scores by name: percentages of ranks, and means of cosines."""
+def _summary(ranks: list[Tensor]) -> dict[str, float | None]:
+    """The scores of ranks by name, in percent."""
     result: dict[str, float | None] = {}
-    for way, tables in zip(("", "backward_"), ranking.ranks([seen, ~seen]), strict=True):
+    for way, tables in zip(("", "backward_"), ranks, strict=True):
         for measure, by_group in zip(("", "csls_"), tables, strict=True):
-            for suffix, ranks in zip(_SUFFIXES, (by_group.amin(0), *by_group), strict=True):
-                ranks = ranks[ranks.isfinite()].cpu().double()
-                values = {f"p{k}": (ranks <= k).double() for k in (1, 5, 10)} | {"mrr": 1 / ranks}
+            for suffix, some in zip(SUFFIXES, (by_group.amin(0), *by_group), strict=True):
+                some = some[some.isfinite()].cpu().double()
+                values = {f"p{k}": (some <= k).double() for k in (1, 5, 10)} | {"mrr": 1 / some}
                 for name, value in values.items():
-                    score = 100 * value.mean().item() if len(ranks) else None
+                    score = 100 * value.mean().item() if len(some) else None
                     result[way + measure + name + suffix] = score
-    for suffix, member in zip(_SUFFIXES, (seen | ~seen, seen, ~seen), strict=True):
-        cosines = ranking.cosines[member]
-        result[f"cosine_true{suffix}"] = cosines.mean().item() if len(cosines) else None
+    return result
+
+
+def mean_cosines(
+    units: tuple[Tensor, Tensor], cosines: Tensor, seen: Tensor
+) -> dict[str, float | None]:
+    """The mean cosines of the pairs, of each group of them, and of all combinations."""
+    result: dict[str, float | None] = {}
+    for suffix, member in zip(SUFFIXES, (seen | ~seen, seen, ~seen), strict=True):
+        some = cosines[member]
+        result[f"cosine_true{suffix}"] = some.mean().item() if len(some) else None
     # The mean of all products is the product of the means; not by @, which autocast would blur.
-    means = [unit.mean(0) for unit in ranking.units]
+    means = [unit.mean(0) for unit in units]
     result["cosine_random"] = (means[0] * means[1]).sum().item()
     return result
 
 
-@torch.no_grad()
-def dictionary_alignment(
-    embeddings: Tensor, dictionary: BilingualDictionary
-) -> dict[str, float | None]:
-    """`alignment_scores` of [vocabulary, d] embeddings over all pairs of a dictionary.
-
-    The candidates are all words of the dictionary: for a dictionary of the vocabulary, all original
-    and all derived tokens (the paper's measure). A word of several pieces is their mean.
-    """
-    pairs = (*dictionary.seen, *dictionary.heldout)
-    tables, columns = [], []
-    for words in zip(*pairs, strict=True):
-        place = {word: i for i, word in enumerate(dict.fromkeys(words))}
-        tables.append(WordPieces(list(place)).to(embeddings.device)(embeddings))
-        columns.append(torch.tensor([place[word] for word in words]))
-    seen = torch.arange(len(pairs)) < len(dictionary.seen)
-    return alignment_scores(tables[0], tables[1], torch.stack(columns, 1), seen)
+def _weighted(by_group: Tensor, words: Mapping[str, Tensor]) -> dict[str, float | None]:
+    """P@1 in percent over parts of the words, or by other weights, from [group, word] ranks."""
+    result: dict[str, float | None] = {}
+    for suffix, ranks in zip(SUFFIXES, (by_group.amin(0), *by_group), strict=True):
+        ranked = ranks.isfinite()
+        for name, weights in words.items():
+            shares = weights.to(ranks.device).double() * ranked
+            right, whole = (shares * (ranks <= 1)).sum().item(), shares.sum().item()
+            result[f"p1{suffix}_{name}"] = 100 * right / whole if whole else None
+    return result
 
 
 class AlignmentMetric(evaluate.Metric):
