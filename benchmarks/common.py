@@ -29,8 +29,9 @@ from transformers.utils import logging
 from hf_alignmlm import SyntheticLanguage, double_tokenizer, train_tokenizer
 from hf_alignmlm.arguments import versions
 from hf_alignmlm.pretraining.inputs import load, pack, tokenize
-from hf_alignmlm.pretraining.options import Run, check
-from hf_alignmlm.pretraining.verbs import build, build_model
+from hf_alignmlm.pretraining.model import build_model
+from hf_alignmlm.pretraining.run import Run, check
+from hf_alignmlm.pretraining.verbs import build
 from hf_alignmlm.sizes import SIZES
 
 ROOT = Path(__file__).parent.parent

@@ -1,22 +1,19 @@
 """From text to packed sequences: load, tokenize, pack."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from datasets import Dataset
 from transformers.utils import logging
 
-from hf_alignmlm.data import packing, sources, tokenizer
-from hf_alignmlm.data.dictionary import BilingualDictionary, join
-from hf_alignmlm.data.encoding import WordEncoder, tokenize_corpus
-from hf_alignmlm.data.extension import extend_tokenizer
+from hf_alignmlm.data import packing, sources
+from hf_alignmlm.data.encoding import tokenize_corpus
 from hf_alignmlm.data.natural import balance, tokenize_text
-from hf_alignmlm.languages.natural import Languages, NaturalLanguages, load_languages
+from hf_alignmlm.data.parallel import load_parallel, tokenize_pairs
+from hf_alignmlm.languages.natural import NaturalLanguages
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
-from hf_alignmlm.pretraining.options import Run
-from hf_alignmlm.sizes import SIZES
+from hf_alignmlm.pretraining import words
+from hf_alignmlm.pretraining.run import Run
 
 logger = logging.get_logger(__name__)
 
@@ -35,7 +32,9 @@ def load(run: Run) -> Corpora:
     options: dict[str, Any] = {name: getattr(run.data, name) for name in names}
     # The second of a synthetic pair is derived from the first.
     read = run.language.names if isinstance(run.language, NaturalLanguages) else ("original",)
-    return {name: sources.load_splits(**run.source(name), **options) for name in read}
+    corpora: Corpora = {n: sources.load_splits(**run.source(n), **options) for n in read}
+    options.pop("streaming")
+    return corpora | {n: load_parallel(n, **where, **options) for n, where in run.parallel.items()}
 
 
 def _check_stream(train: sources.Corpus) -> None:
@@ -48,23 +47,23 @@ def _check_stream(train: sources.Corpus) -> None:
 
 def tokenize(run: Run, corpora: Corpora) -> Corpora:
     """Give the run its tokenizer and dictionary, and each corpus as token ids."""
-    for train, _ in corpora.values():
+    texts = {name: train for name, (train, _) in corpora.items() if name not in run.parallel}
+    for train in texts.values():
         _check_stream(train)
-    run.tokenizer, run.language = _tokenizer(
-        run, {name: train for name, (train, _) in corpora.items()}
-    )
+    run.tokenizer, run.language = words.make_tokenizer(run, texts)
     for name in ("is_local", "local_files_only"):
         run.tokenizer.init_kwargs.pop(name, None)  # where it was read is no part of what it is
-    run.dictionary = _dictionary(run)
+    parts = words.make_dictionary(run)
     # Wanting a dictionary and having none is an error before the work begins.
     run.objective.prepare(run.dictionary, len(run.tokenizer))
     if run.model.alignment_loss_weight:
-        _check_dictionary(run)
-    splits = ("training", "validation")
-    return {
-        language: tuple(map(partial(_encoded, run, language), splits, corpora[language]))
-        for language in corpora
+        words.check_dictionary(run)
+    tokenized: Corpora = {
+        name: (_encoded(run, name, "training", train), _encoded(run, name, "validation", held_out))
+        for name, (train, held_out) in corpora.items()
     }
+    words.count(run, parts, {name: train for name, (train, _) in tokenized.items()})
+    return tokenized
 
 
 def _encoded(run: Run, language: str, split: str, corpus: sources.Corpus) -> sources.Corpus:
@@ -74,122 +73,61 @@ def _encoded(run: Run, language: str, split: str, corpus: sources.Corpus) -> sou
         name = f"the {split} corpus"
         return tokenize_corpus(corpus, run.tokenizer, run.language, num_proc=workers, name=name)
     name = f"the {language} {split} corpus"
+    if language in run.parallel:
+        names = sorted(language.split("-"), key=run.language.names.index)
+        return tokenize_pairs(corpus, run.tokenizer, names, num_proc=workers, name=name)
     return tokenize_text(corpus, run.tokenizer, language, num_proc=workers, name=name)
 
 
-def _check_dictionary(run: Run) -> None:
-    if run.dictionary is None:
-        raise ValueError(
-            f"{run.language.name} has no pairs of words to align: give --dictionary_file, or take "
-            "a synthetic language with trans in its name"
-        )
-    if not run.dictionary.seen:
-        raise ValueError(
-            f"dictionary_fraction {run.data.dictionary_fraction} leaves no pair to learn from: "
-            "raise it, or take --objective mlm"
-        )
-
-
-def _tokenizer(run: Run, texts: Mapping[str, sources.Corpus]) -> tuple[Any, Languages]:
-    """The tokenizer of the run's own folder, a given one, or one trained; doubled where needed."""
-    model = run.model
-    # With --overwrite_output_dir, what lies there is another run's; the other processes come after
-    # the main one, which has replaced it.
-    ours = not (run.args.overwrite_output_dir and run.is_main)
-    if ours:
-        with suppress(Exception):
-            # The language is written last: where it is, there is a tokenizer. What does not read,
-            # or is not there, was being written when the run was killed: it is made again.
-            languages = load_languages(run.folder)
-            return tokenizer.load_tokenizer(str(run.folder), languages), languages
-    language, natural = run.language, isinstance(run.language, NaturalLanguages)
-    if name := model.tokenizer_name or model.model_name_or_path:
-        made = tokenizer.load_tokenizer(name, language)
-        if model.extend_vocab:
-            others = {other: texts[other] for other in language.names[1:]}
-            made = extend_tokenizer(made, _sample(run, others), model.extend_vocab)
-    else:
-        sample = _sample(run, texts) if natural else sources.texts(list(texts.values()), limit=ROWS)
-        size = model.vocab_size or SIZES[model.size].vocab_size
-        kind, lowercase = model.tokenizer_type, model.lowercase
-        made = tokenizer.train_tokenizer(
-            sample, size, kind=kind, lowercase=lowercase, doubled=not natural
-        )
-    made.model_max_length = run.max_seq_length
-    if isinstance(language, NaturalLanguages):
-        return made, language
-    if language.mapped_share and not tokenizer.is_doubled(made):
-        return tokenizer.double_tokenizer(made, language)
-    if language.mapped_share:
-        # Doubled before: the language spells the characters that it could spell then.
-        tokens = made.convert_ids_to_tokens(list(range(len(made) // 2)))
-        language = tokenizer.spelling_all(language, tokens)
-    return made, language
-
-
-def _sample(run: Run, texts: Mapping[str, sources.Corpus]) -> Iterator[str]:
-    """Texts to train a tokenizer on, of all languages as training is to see them."""
-    alpha, seed = run.data.sampling_alpha, run.args.data_seed or run.args.seed
-    return sources.balanced_texts(texts, alpha=alpha, limit=ROWS, seed=seed)
-
-
-def _dictionary(run: Run) -> BilingualDictionary | None:
-    """The pairs of the files, or of the vocabulary and its twin; None where there are none."""
-    data, language = run.data, run.language
-    options: dict[str, Any] = {"fraction": data.dictionary_fraction, "seed": data.dictionary_seed}
-    if data.dictionary_file:
-        encode = WordEncoder(run.tokenizer, language).original
-        unknown, parts = run.tokenizer.unk_token_id, {}
-        for pair, (path,) in run.dictionary_files.items():
-            parts[pair] = BilingualDictionary.from_file(path, encode, unknown_id=unknown, **options)
-            if language.mapped_share:
-                _check_script(path, parts[pair], run)
-        return join(parts)
-    if isinstance(language, NaturalLanguages) or not language.mapped_share:
-        return None
-    pairs = tokenizer.vocabulary_pairs(run.tokenizer, language)
-    return BilingualDictionary.from_pairs(pairs, **options)
-
-
-def _check_script(path: str, dictionary: BilingualDictionary, run: Run) -> None:
-    derived = {piece for _, words in dictionary.seen + dictionary.heldout for piece in words}
-    if max(derived) < len(run.tokenizer) // 2:
-        raise ValueError(
-            f"{path} has no word of {run.language.name}: give the text of both languages as "
-            "NAME=FILE, or leave --dictionary_file out"
-        )
-
-
 def pack(run: Run, tokenized: Corpora) -> tuple[sources.Corpus, dict[str, sources.Corpus]]:
-    """Packed sequences to train on, and those of each language to evaluate on."""
-    seed = run.args.data_seed or run.args.seed
-
-    def packed(corpus: sources.Corpus, **more: Any) -> sources.Corpus:
-        isolated, length = run.objective.isolate_sentences, run.max_seq_length
-        options: dict[str, Any] = {"isolate_sentences": isolated, "seed": seed} | more
-        return packing.pack(corpus, run.tokenizer, max_seq_length=length, **options)
-
+    """Packed sequences to train on, and those of each language or pair to evaluate on."""
+    packed = partial(
+        packing.pack,
+        tokenizer=run.tokenizer,
+        max_seq_length=run.max_seq_length,
+        isolate_sentences=run.objective.isolate_sentences,
+        seed=run.args.data_seed or run.args.seed,
+    )
     numbers = {name: number for number, name in enumerate(run.language.names)}
     if isinstance(run.language, SyntheticLanguage):
         corpus, held_out = tokenized["original"]
         train = packed(corpus, pair_rate=run.objective.pair_rate)
         parts = {name: packed(held_out, languages={name: n}) for name, n in numbers.items()}
     else:
-        sides = {
-            name: [packed(c, languages={"ids": n}) for c in tokenized[name]]
-            for name, n in numbers.items()
-        }
-        train = _joined(run, {name: train for name, (train, _) in sides.items()}, seed)
-        parts = {name: held_out for name, (_, held_out) in sides.items()}
+        train, parts = _natural(run, tokenized, packed, numbers)
     _check_stream(train)
     return train, parts
 
 
-def _joined(run: Run, sequences: dict[str, sources.Corpus], seed: int) -> sources.Corpus:
+def _natural(
+    run: Run, tokenized: Corpora, packed: Any, numbers: dict[str, int]
+) -> tuple[sources.Corpus, dict[str, sources.Corpus]]:
+    """The sequences of natural languages and of their pairs; pairs are evaluated apart as well.
+
+    What a translation is worth shows in the loss of the same sentences without it, `en-fr_apart`.
+    """
+    sides = {
+        name: [packed(c, languages={"ids": n}, name=name) for c in tokenized[name]]
+        for name, n in numbers.items()
+    }
+    trains = [_balanced(run, {name: train for name, (train, _) in sides.items()})]
+    parts = {name: held_out for name, (_, held_out) in sides.items()}
+    for pair in run.parallel:
+        train, held_out = tokenized[pair]
+        second = max(numbers[name] for name in pair.split("-"))
+        of_pairs = partial(packed, languages={}, pair=-second, name=pair)
+        trains.append(of_pairs(train, pair_rate=run.objective.pair_rate))
+        parts[pair] = of_pairs(held_out, pair_rate=1.0)
+        parts[f"{pair}_apart"] = packed(held_out, languages={"source": 0, "target": second})
+    return sources.join(trains) if len(trains) > 1 else trains[0], parts
+
+
+def _balanced(run: Run, sequences: dict[str, sources.Corpus]) -> sources.Corpus:
     """The sequences of natural languages as one corpus, balanced; streams take turns."""
     rows = {name: one for name, one in sequences.items() if isinstance(one, Dataset)}
     if not rows:
         return sources.join(list(sequences.values()))
+    seed = run.args.data_seed or run.args.seed
     train, times = balance(rows, alpha=run.data.sampling_alpha, seed=seed)
     epochs = run.args.num_train_epochs
     if run.args.max_steps > 0:

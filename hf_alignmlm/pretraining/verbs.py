@@ -1,134 +1,28 @@
 """Pre-training as verbs: check, load, tokenize and pack stand beside; build, train, write here."""
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar
-from transformers import AutoConfig, TrainingArguments, set_seed
+from transformers import TrainingArguments
 
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.data import packing, sources
-from hf_alignmlm.data.extension import initial_rows
-from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import exclusive, write_json
-from hf_alignmlm.models.backbones import AutoModelForAlignedMaskedLM, find, read_config
-from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import AlignedMaskedLM, token_types
-from hf_alignmlm.models.vocabulary import extend_embeddings
+from hf_alignmlm.models.modeling import AlignedMaskedLM
 from hf_alignmlm.objectives import ObjectiveCollator
 from hf_alignmlm.pretraining.inputs import load, pack, tokenize
-from hf_alignmlm.pretraining.options import Run, check
+from hf_alignmlm.pretraining.model import build_model, configure
+from hf_alignmlm.pretraining.run import Run, check
 from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir, last_whole_checkpoint
-from hf_alignmlm.sizes import SIZES, expectation
+from hf_alignmlm.sizes import expectation
 from hf_alignmlm.trainer import AlignMLMTrainer
 
 # Null in the results where there is no dictionary.
 ALIGNMENT_MEASURES = ("p1", "p1_seen", "p1_heldout", "csls_p1")
-# The least that a configuration has; BERT's two types of tokens are for pairs of sentences.
-LEAST = dict.fromkeys(("hidden_size", "num_hidden_layers", "num_attention_heads"), 1)
-LEAST |= {"intermediate_size": 1}
-
-
-def configure(run: Run) -> None:
-    """Settle the architecture, and refuse what it cannot do before there is work to lose.
-
-    Language embeddings are on by default where the objective has them and the model can.
-    """
-    name = run.model.model_name_or_path
-    config = read_config(name) if name else new_config(run)
-    languages = len(run.language.names)
-    if run.arguments["language_embeddings"] is None and token_types(config) < languages:
-        run.objective = replace(run.objective, language_embeddings=False)
-    find(config).check_batches(config, run.objective, run.max_seq_length, languages)
-
-
-def build_model(run: Run) -> AlignedMaskedLM:
-    """The model to train, with its dictionary: a checkpoint's, or a configuration's or a size's."""
-    set_seed(run.args.seed)
-    tokens = len(run.tokenizer)
-    ours = {
-        "alignment_loss_weight": run.model.alignment_loss_weight,
-        "alignment_loss_type": run.model.alignment_loss_type,
-        "alignment_pairs_per_step": run.model.alignment_pairs_per_step,
-        "alignment_word_weights": run.model.alignment_word_weights,
-        "language_embeddings": run.objective.language_embeddings,
-        "objective": run.objective.name,
-    }
-    if name := run.model.model_name_or_path:
-        model = AutoModelForAlignedMaskedLM.from_pretrained(name, **ours)
-        if model.config.vocab_size != tokens:
-            model.resize_token_embeddings(tokens, mean_resizing=False)
-        _start_new_rows(run, model)
-    else:
-        ours |= {"vocab_size": tokens, "pad_token_id": run.tokenizer.pad_token_id}
-        config = new_config(run, **ours)
-        try:
-            model = AutoModelForAlignedMaskedLM.from_config(config)
-        except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{_source(run)} gives no model: {error}") from None
-    model.set_dictionary(run.dictionary)
-    return model
-
-
-def _start_new_rows(run: Run, model: AlignedMaskedLM) -> None:
-    """Give the tokens that were added to a checkpoint's own the embeddings they start with."""
-    start = run.model.extend_vocab_init
-    if not run.model.extend_vocab or start == "random":
-        return
-    old = load_tokenizer(str(run.model.model_name_or_path), run.language)
-    pairs = run.dictionary.seen if run.dictionary and start == "dictionary" else ()
-    mixtures = initial_rows(old, run.tokenizer, pairs)
-    if start == "mean":
-        mixtures = [{} for _ in mixtures]
-    extend_embeddings(model, mixtures, len(old))
-
-
-def _source(run: Run) -> str:
-    model = run.model
-    changes = model.config_overrides and f"--config_overrides {model.config_overrides}"
-    return changes or model.config_name or model.size
-
-
-def new_config(run: Run, **ours: Any) -> Any:
-    """The configuration of a new model: a file's or a size's, with the run's changes."""
-    kind: Any = AlignedBertConfig
-    shape = SIZES[run.model.size].model | {"max_position_embeddings": run.max_seq_length}
-    if run.objective.language_embeddings:
-        shape["type_vocab_size"] = max(2, len(run.language.names))
-    if name := run.model.config_name:
-        try:
-            stock = AutoConfig.from_pretrained(name)
-        except Exception as error:  # whatever a damaged or missing file leads to
-            raise ValueError(f"--config_name {name} is no configuration: {error}") from None
-        kind, shape = find(stock).config_class, stock.to_dict()
-    try:
-        config = kind(**(shape | ours))
-        if overrides := run.model.config_overrides:
-            config.update_from_string(overrides)
-        _check_numbers(config, ours.get("vocab_size", 0))
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{_source(run)} gives no model: {error}") from None
-    return config
-
-
-def _check_numbers(config: Any, tokens: int) -> None:
-    least = LEAST | {"vocab_size": tokens}
-    if config.model_type == "bert":
-        least["type_vocab_size"] = 2
-    numbers = config.to_dict() | {name: getattr(config, name, 1) for name in LEAST}
-    for name, number in numbers.items():
-        if not isinstance(number, int | float):
-            continue
-        # A default may lie below 0, where it says that there is none.
-        default = getattr(type(config), name, 0)
-        low = least.get(name, -1 if default == -1 else 0)
-        if not low <= number < math.inf:
-            raise ValueError(f"{name} must be finite and at least {low}, not {number}")
 
 
 def claim(run: Run) -> None:
