@@ -156,8 +156,9 @@ class AlignMLMTrainer(Trainer):
             # In evaluation each batch stands for itself: its mean loss, weighed by its labels.
             num_items_in_batch = None
         elif self._own_model:
-            if (loss := self.model.alignment_loss) is not None:  # type: ignore[union-attr]
-                loss.draw(self.args.seed, self.state.global_step)
+            own: Any = self.model
+            if own.alignment_loss is not None:
+                own.alignment_loss.draw(self.args.seed, self.state.global_step)
             if not return_outputs:
                 inputs = {**inputs, "keep_logits": False}
         # Before the call, which may take them out: for label smoothing, say.

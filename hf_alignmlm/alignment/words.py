@@ -106,7 +106,7 @@ def _sampled(
             table[row[right[own, 0]], right[own, 1]] = -math.inf
             row[block] = -1
             hits.append(table.amax(1) < bars[block])
-        result[f"p1{suffix}"] = 100 * torch.cat(hits).float().mean().item() if len(words) else None
+        result[f"p1{suffix}"] = 100 * torch.cat(hits).double().mean().item() if len(words) else None
     shares = [(n, result[f"p1{s}"]) for n, s in zip(numbers, SUFFIXES[1:], strict=True)]
     result["p1"] = sum(n * (p1 or 0) for n, p1 in shares) / sum(numbers)
     return result

@@ -40,7 +40,7 @@ def word_counts(
             places, nodes = places[there], nodes[there]
             complete = nodes[~goes_on[text[places + depth + 1]]]
             counts[ended] += np.bincount(complete, minlength=len(codes))[last]
-    return counts.tolist()  # type: ignore[no-any-return]
+    return counts.tolist()
 
 
 def _going_on(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
@@ -64,7 +64,7 @@ def _trie(words: Sequence[Pieces], width: int) -> Iterator[tuple[np.ndarray, ...
     lengths, parents = np.array([*map(len, words)], np.int64), np.zeros(len(words), np.int64)
     for depth in range(lengths.max(initial=0)):
         longer = np.flatnonzero(lengths > depth)
-        pieces = np.array([words[number][depth] for number in longer])
+        pieces = np.array([words[number][depth] for number in longer.tolist()])
         codes, places = np.unique(parents[longer] * width + pieces, return_inverse=True)
         parents[longer] = places
         ended = longer[lengths[longer] == depth + 1]

@@ -45,7 +45,7 @@ class BilingualDictionary:
     seed: int = 0
     linked: tuple[Pair, ...] = ()
     counts: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    parts: tuple[tuple[str, Self], ...] = ()
+    parts: tuple[tuple[str, "BilingualDictionary"], ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
@@ -179,7 +179,7 @@ class BilingualDictionary:
         return data | {name: value for name, value in more.items() if value}
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Self:
+    def from_pretrained(cls, path: str | Path) -> "BilingualDictionary":
         """Read the dictionary that lies in a folder, or is this file."""
         path = Path(path) / DICTIONARY_FILE if Path(path).is_dir() else Path(path)
         data = read_json(path)
