@@ -16,11 +16,16 @@ def extend_embeddings(model: PreTrainedModel, mixtures: Sequence[Mixture], size:
     the same, and biases. An empty mixture gives the mean of all old rows.
     """
     model.resize_token_embeddings(size + len(mixtures), mean_resizing=False)
-    modules = (model.get_input_embeddings(), model.get_output_embeddings())
+    head = model.get_output_embeddings()
     # Tied matrices are one parameter, and come once.
-    for rows in {p for module in modules if module for p in module.parameters()}:
+    for rows in {*model.get_input_embeddings().parameters(), *head.parameters()}:
         mean = rows[:size].mean(0)
         for number, mixture in enumerate(mixtures, size):
             weights = rows.new_tensor(list(mixture.values()))
             chosen = rows[list(mixture)] if mixture else mean
             rows[number] = torch.tensordot(weights, chosen, 1) if mixture else mean
+    # Heads of BERT and RoBERTa hold a second bias, for its name in checkpoints. Where matrices are
+    # not tied, the library resizes it wrongly, and what it saves does not load.
+    for module in () if model.config.tie_word_embeddings else model.modules():
+        if head in module.children() and "bias" in dict(module.named_parameters(recurse=False)):
+            module.bias = torch.nn.Parameter(head.bias.clone())
