@@ -11,8 +11,6 @@ from hf_alignmlm.data.extension import Mixture
 
 def resize_embeddings(model: PreTrainedModel, tokens: int) -> None:
     """Give a masked LM rows for so many tokens; further ones start at random."""
-    if model.config.vocab_size == tokens:
-        return
     model.resize_token_embeddings(tokens, mean_resizing=False)
     head = model.get_output_embeddings()
     # Heads of BERT and RoBERTa hold a second bias, for its name in checkpoints. Where matrices are

@@ -17,7 +17,7 @@ from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import exclusive, write_json
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
-from hf_alignmlm.models.vocabulary import extend_embeddings, resize_embeddings
+from hf_alignmlm.models.vocabulary import extend_embeddings
 from hf_alignmlm.objectives import ObjectiveCollator
 from hf_alignmlm.pretraining.inputs import load, pack, tokenize
 from hf_alignmlm.pretraining.options import Run, check
@@ -44,7 +44,8 @@ def build_model(run: Run) -> BertForAlignedMaskedLM:
     }
     if name := run.model.model_name_or_path:
         model = BertForAlignedMaskedLM.from_pretrained(name, **ours)
-        resize_embeddings(model, tokens)
+        if model.config.vocab_size != tokens:
+            model.resize_token_embeddings(tokens, mean_resizing=False)
         _start_new_rows(run, model)
     else:
         ours |= {"vocab_size": tokens, "pad_token_id": run.tokenizer.pad_token_id}
