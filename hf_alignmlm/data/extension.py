@@ -179,12 +179,12 @@ def _own_pieces(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> li
     A model of pieces takes them as text: of "##tion" it makes "##tio" and "##n".
     """
     model, prefix = tokenizer.backend_tokenizer.model, _prefix(tokenizer)
-    vocabulary = tokenizer.get_vocab()
+    vocabulary = tokenizer.get_vocab().keys()
 
     def known(token: str) -> Iterator[str]:
         # A character that it lacks makes all of a word unknown: "##naïve" is "##na" and "##ve".
         text = token.removeprefix(prefix)
-        runs = "".join(c if c in vocabulary else " " for c in text).split(" ")
+        runs = "".join(c if {c, prefix + c} & vocabulary else " " for c in text).split(" ")
         for number, run in enumerate(runs):
             if run:
                 yield prefix + run if number or text != token else run

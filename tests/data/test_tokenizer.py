@@ -34,6 +34,7 @@ from hf_alignmlm.data.tokenizer import (
 from hf_alignmlm.languages.spelling import DERIVED_CHARACTERS
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
+INVERTED = SyntheticLanguage("inv")
 FOREIGN = [
     "Ça fait déjà naïf, l'été à Besançon — « œuvre » cœur…",
     unicodedata.normalize("NFD", "Ça fait déjà naïf, l'été à Besançon"),
@@ -358,7 +359,9 @@ def test_a_given_checkpoint_keeps_its_ids_and_special_tokens(tmp_path):
     names = {name: f"<{name.removesuffix('_token')}>" for name in SPECIAL_TOKENS}
     given_ = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
     given_.save_pretrained(tmp_path)
-    double, language = double_tokenizer(load_tokenizer(str(tmp_path)), SyntheticLanguage("trans"))
+    double, language = double_tokenizer(
+        load_tokenizer(str(tmp_path), INVERTED), SyntheticLanguage("trans")
+    )
     assert len(double) == 20
     assert reserved_ids(double) == [1, 5, 6, 7, 8, 11, 15, 16, 17, 18]
     ids = double("aa b q", add_special_tokens=False)["input_ids"]
@@ -528,7 +531,7 @@ def test_what_cannot_be_doubled_is_refused_with_the_reason(tmp_path, make, reaso
         assert "\n" not in str(caught.value)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=reason.partition(".*")[0]):
-        load_tokenizer(str(tmp_path))
+        load_tokenizer(str(tmp_path), INVERTED)
 
 
 @pytest.mark.parametrize(
@@ -554,7 +557,7 @@ def test_a_damaged_tokenizer_is_one_line_that_names_its_folder(tmp_path, tokeniz
         ValueError,
         match=r"its tokenizer\.json, tokenizer_config\.json or config\.json does not load \(",
     ) as caught:
-        load_tokenizer(str(tmp_path))
+        load_tokenizer(str(tmp_path), INVERTED)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
