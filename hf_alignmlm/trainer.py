@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.arguments import option
-from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.languages.natural import Languages
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, embedding_matrix
 from hf_alignmlm.objectives.base import IGNORE_INDEX
@@ -121,7 +121,7 @@ class AlignMLMTrainer(Trainer):
     evaluation sets it is their mean. Evaluates the alignment of the model's dictionary once.
     """
 
-    def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, language: Languages | None = None, **kwargs: Any):
         """Takes the library's arguments, and the language to save beside the model."""
         given = signature(Trainer).bind(*args, **kwargs).arguments
         options: Any = given.get("args")

@@ -12,7 +12,6 @@ import torch
 from datasets import Dataset, Features, IterableDataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from hf_alignmlm.data.encoding import TOKENIZED
 from hf_alignmlm.data.formats import Corpus, code_digest
 from hf_alignmlm.data.tokenizer import reserved_ids
 
@@ -69,8 +68,8 @@ class _Packer:
         ids = pa.ListArray.from_arrays(ends, flat)
         return pa.table({"input_ids": ids, "language": kinds}, schema=PACKED.arrow_schema)
 
-    def of_stream(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return self(pa.table(batch, schema=TOKENIZED.arrow_schema)).to_pydict()
+    def of_stream(self, batch: dict[str, Any], features: Features) -> dict[str, Any]:
+        return self(pa.table(batch, schema=features.arrow_schema)).to_pydict()
 
     def run_on(self, sentences: list[np.ndarray]) -> list[np.ndarray]:
         """Sentences, each closed by [SEP], end to end and cut; only the last sequence is short."""
@@ -148,9 +147,10 @@ def pack(
     seed: int = 0,
     name: str = "corpus",
 ) -> Corpus:
-    """Pack tokenized sentences (`encoding.TOKENIZED`) into sequences of `max_seq_length` tokens.
+    """Pack tokenized sentences into sequences of `max_seq_length` tokens.
 
-    `languages` says which columns hold sentences, and the number of the language in each. Sentences
+    Rows are those of `encoding.TOKENIZED` or of `natural.IDS`; `languages` says which columns hold
+    sentences, and the number of the language in each. Sentences
     run on end to end or, where they are not to see each other, stay whole and are dealt to where
     they fit. With a `pair_rate`, that share of the sentences also goes into
     pairs. One process packs, so that the result does not depend on how many there are. Rows are
@@ -161,9 +161,10 @@ def pack(
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
     packer = _Packer(dict(languages), max_seq_length, isolate_sentences, pair_rate, seed, *special)
     options: dict[str, Any] = {"batched": True, "batch_size": PACKING_BATCH, "features": PACKED}
-    options["remove_columns"] = list(TOKENIZED)
+    options["remove_columns"] = list(tokenized.features)
     if isinstance(tokenized, IterableDataset):
-        return tokenized.map(packer.of_stream, **options)
+        features = tokenized.features
+        return tokenized.map(packer.of_stream, fn_kwargs={"features": features}, **options)
     packed = tokenized.with_format("arrow").map(packer, desc=f"Packing {name}", **options)
     return packed.with_format("numpy")
 

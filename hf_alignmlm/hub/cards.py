@@ -17,7 +17,7 @@ from hf_alignmlm.arguments import NAMED, one_line_errors
 from hf_alignmlm.figures import is_number, task_title
 from hf_alignmlm.files import exclusive, read_record, write_text
 from hf_alignmlm.languages.natural import load_languages
-from hf_alignmlm.languages.synthetic import NATURAL, SyntheticLanguage
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
 from hf_alignmlm.objectives import OBJECTIVES
 from hf_alignmlm.results import read_result, read_results, tested
@@ -67,22 +67,27 @@ def without_folders(value: Any) -> Any:
         return [without_folders(one) for one in value]
     if not isinstance(value, str):
         return value
-    match = None if os.path.exists(value) else NAMED.fullmatch(value)
-    if match:
-        return f"{match[1]}={without_folders(match[2])}"
-    return Path(value).name if os.path.isabs(value) or os.path.exists(value) else value
+    named = None if os.path.exists(value) else NAMED.fullmatch(value)
+    language, path = (f"{named[1]}=", named[2]) if named else ("", value)
+    return language + Path(path).name if os.path.isabs(path) or os.path.exists(path) else value
 
 
 def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code) -> str:
     """What a run or a build was made from, without the folders of the machine that made it."""
-    if files := arguments.get("train_file"):
-        files = [files] if isinstance(files, str) else files
-        return ", ".join(quote(Path(without_folders(f)).name) for f in files)
+
+    def listed(name: str) -> list[str]:
+        value = arguments.get(name) or []
+        return [value] if isinstance(value, str) else value
+
+    if files := listed("train_file"):
+        # A name before the file is that of its language.
+        matches = [(NAMED.fullmatch(file), file) for file in files]
+        parts = [(m[1], Path(m[2]).name) if m else ("", Path(file).name) for m, file in matches]
+        return ", ".join(f"{quote(file)}{f' ({plain(name)})' * bool(name)}" for name, file in parts)
     for kind in ("dataset", "source"):
-        if name := arguments.get(f"{kind}_name"):
-            config = arguments.get(f"{kind}_config_name") or "default"
-            config = config if isinstance(config, str) else ", ".join(config)
-            return f"{quote(without_folders(name))} ({plain(config)})"
+        if names := listed(f"{kind}_name"):
+            configs = ", ".join(map(plain, listed(f"{kind}_config_name"))) or "default"
+            return f"{', '.join(quote(without_folders(name)) for name in names)} ({configs})"
     return "the embedded corpus, a seeded grammar of English"
 
 
@@ -132,8 +137,9 @@ def model_card(
     run = Path(run)
     results, config = read_result(run / RESULTS_FILE), read_record(run / "config.json")
     task, objective = results.get("task"), results.get("objective") or "objective unknown"
-    language, sentence, example = load_languages(run), minienglish.sentence(5), {}
-    if isinstance(language, SyntheticLanguage) and language.name != NATURAL:
+    language, example = load_languages(run), {}
+    if isinstance(language, SyntheticLanguage):
+        sentence = minienglish.sentence(5)
         derived = language.derive(sentence.words, tree=sentence, index=5)
         example = {"original": sentence.words, "derived": derived}
     tasks, weighted = [results] if task else [], config.get("alignment_loss_weight")
@@ -151,7 +157,6 @@ def model_card(
             loss=(config.get("alignment_loss_type") or "cosine") if weighted else "",
             tasks=[row for one in tasks for row in _task_rows(one)],
             language=language,
-            codes=_codes(results.get("languages") or ["en"]),
             example=example,
         )
         return ModelCard(card)
@@ -164,11 +169,6 @@ def _task_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
         {**result, **scores, "language": language, "first": number == 0}
         for number, (language, scores) in enumerate(rows)
     ]
-
-
-def _codes(names: Sequence[str]) -> list[str]:
-    """The languages' names that are codes of ISO 639, which is what the Hub knows."""
-    return [name for name in names if re.fullmatch("[a-z]{2,3}", name)]
 
 
 def _task_runs(run: Path, transfer: str | Path) -> list[dict[str, Any]]:
