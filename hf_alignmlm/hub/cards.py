@@ -67,10 +67,9 @@ def without_folders(value: Any) -> Any:
         return [without_folders(one) for one in value]
     if not isinstance(value, str):
         return value
-    match = None if os.path.exists(value) else NAMED.fullmatch(value)
-    if match:
-        return f"{match[1]}={without_folders(match[2])}"
-    return Path(value).name if os.path.isabs(value) or os.path.exists(value) else value
+    named = None if os.path.exists(value) else NAMED.fullmatch(value)
+    language, path = (f"{named[1]}=", named[2]) if named else ("", value)
+    return language + Path(path).name if os.path.isabs(path) or os.path.exists(path) else value
 
 
 def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code) -> str:
@@ -138,8 +137,9 @@ def model_card(
     run = Path(run)
     results, config = read_result(run / RESULTS_FILE), read_record(run / "config.json")
     task, objective = results.get("task"), results.get("objective") or "objective unknown"
-    language, sentence, example = load_languages(run), minienglish.sentence(5), {}
+    language, example = load_languages(run), {}
     if isinstance(language, SyntheticLanguage):
+        sentence = minienglish.sentence(5)
         derived = language.derive(sentence.words, tree=sentence, index=5)
         example = {"original": sentence.words, "derived": derived}
     tasks, weighted = [results] if task else [], config.get("alignment_loss_weight")
@@ -157,7 +157,6 @@ def model_card(
             loss=(config.get("alignment_loss_type") or "cosine") if weighted else "",
             tasks=[row for one in tasks for row in _task_rows(one)],
             language=language,
-            codes=_codes(results.get("languages") or ["en"]),
             example=example,
         )
         return ModelCard(card)
@@ -170,11 +169,6 @@ def _task_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
         {**result, **scores, "language": language, "first": number == 0}
         for number, (language, scores) in enumerate(rows)
     ]
-
-
-def _codes(names: Sequence[str]) -> list[str]:
-    """The languages' names that are codes of ISO 639, which is what the Hub knows."""
-    return [name for name in names if re.fullmatch("[a-z]{2,3}", name)]
 
 
 def _task_runs(run: Path, transfer: str | Path) -> list[dict[str, Any]]:
