@@ -43,7 +43,7 @@ RANGES = {
         (0, LARGEST, "weight_decay warmup_steps max_grad_norm eval_delay neftune_noise_alpha"),
         (0, LARGEST, "dataloader_num_workers alignment_loss_weight"),
         (0, 2**32 - 1, "seed seeds data_seed language_seed dictionary_seed"),
-        (0, 1, "adam_beta1 adam_beta2 label_smoothing_factor dictionary_fraction"),
+        (0, 1, "adam_beta1 adam_beta2 label_smoothing_factor dictionary_fraction sampling_alpha"),
     )
     for name in names.split()
 }

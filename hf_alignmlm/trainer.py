@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.arguments import option
-from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.languages.natural import Languages
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
 from hf_alignmlm.models.modeling import BertForAlignedMaskedLM, embedding_matrix
 from hf_alignmlm.objectives.base import IGNORE_INDEX
@@ -121,7 +121,7 @@ class AlignMLMTrainer(Trainer):
     evaluation sets it is their mean. Evaluates the alignment of the model's dictionary once.
     """
 
-    def __init__(self, *args: Any, language: SyntheticLanguage | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, language: Languages | None = None, **kwargs: Any):
         """Takes the library's arguments, and the language to save beside the model."""
         given = signature(Trainer).bind(*args, **kwargs).arguments
         options: Any = given.get("args")
@@ -218,7 +218,9 @@ class AlignMLMTrainer(Trainer):
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         more: dict[str, float] = {}
         if isinstance(sets := eval_dataset or self.eval_dataset, dict):
-            losses = (metrics[f"{metric_key_prefix}_{name}_loss"] for name in sets)
+            # Beside the languages there may be pairs of them.
+            languages = [n for n in sets if self.language and n in self.language.names] or sets
+            losses = (metrics[f"{metric_key_prefix}_{name}_loss"] for name in languages)
             more[f"{metric_key_prefix}_loss"] = fmean(losses)
         if metric_key_prefix == "eval" and (scores := self.alignment()):
             logged = {f"eval_alignment_{name}": scores[name] for name in LOGGED_ALIGNMENT}

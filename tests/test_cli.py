@@ -66,3 +66,14 @@ def test_a_second_report_or_card_of_one_place_is_refused(command, tmp_path, monk
     assert stop.value.code == 2
     assert f"{output} is in use by another command" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_second_push_of_a_folder_is_refused(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    monkeypatch.setattr("hf_alignmlm.hub.push.card_of", lambda *_, **__: "card")
+    monkeypatch.setattr("hf_alignmlm.hub.push._contents", lambda _: ("model", {}))
+    with exclusive(run), pytest.raises(SystemExit) as stop:
+        cli.run("push", [str(run), "--repo_id", "me/name"])
+    assert stop.value.code == 2
+    assert f"{run} is in use by another command" in capsys.readouterr().err

@@ -37,11 +37,11 @@ def pack(
 ) -> Corpus:
     """Pack tokenized sentences into sequences of `max_seq_length` tokens.
 
-    Rows are those of `encoding.TOKENIZED` or of `parallel.PAIRS`; `languages` says which columns
-    hold sentences, and the number of the language in each. Sentences run on end to end or, where
-    they are not to see each other, stay whole and are dealt to where they fit. With a `pair_rate`,
-    that share of the sentences also goes into pairs, of the number `pair`. One process packs, so
-    that the result does not depend on how many there are. Rows are `PACKED`.
+    Rows are those of `encoding.TOKENIZED`, `natural.IDS` or `parallel.PAIRS`; `languages` says
+    which columns hold sentences, and the number of the language in each. Sentences run on end to
+    end or, where they are not to see each other, stay whole and are dealt to where they fit. With a
+    `pair_rate`, that share of the sentences also goes into pairs, of the number `pair`. One process
+    packs, so that the result does not depend on how many there are. Rows are `PACKED`.
     """
     if max_seq_length < 8:
         raise ValueError(f"max_seq_length must be at least 8, not {max_seq_length}")

@@ -17,7 +17,7 @@ from hf_alignmlm.data.formats import check_file
 from hf_alignmlm.files import exclusive, write_json, write_text
 from hf_alignmlm.hub.builders import ParallelCorpus, ParallelTask, SourceConfig
 from hf_alignmlm.hub.cards import BUILD_FILE, CARD_FILE, dataset_card, read_builds, without_folders
-from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, NATURAL, SyntheticLanguage
+from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
 from hf_alignmlm.tasks import TASKS
 from hf_alignmlm.tasks.base import SPLITS
 
@@ -93,7 +93,6 @@ def _builders(arguments: BuildArguments) -> dict[str, ParallelCorpus]:
         (files and dataset, "give files or --dataset_name, not both"),
         (config and not dataset, "--dataset_config_name needs a --dataset_name"),
         (len({*names}) < len(names), f"--language names one twice: {', '.join(names)}"),
-        (NATURAL in names, f"{NATURAL} is no derived language: name another"),
         (not arguments.license.isprintable(), "--license is not one line of text"),
         (
             model and not Path(model, LANGUAGE_FILE).is_file(),

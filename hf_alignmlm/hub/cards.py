@@ -13,9 +13,10 @@ import jinja2
 from huggingface_hub import DatasetCard, ModelCard
 
 from hf_alignmlm import __version__, minienglish
-from hf_alignmlm.arguments import one_line_errors
+from hf_alignmlm.arguments import NAMED, one_line_errors
 from hf_alignmlm.files import exclusive, read_record, write_text
-from hf_alignmlm.languages.synthetic import NATURAL, SyntheticLanguage
+from hf_alignmlm.languages.natural import load_languages
+from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
 from hf_alignmlm.objectives import OBJECTIVES
 from hf_alignmlm.report import is_number, read_result, read_results, task_title
@@ -63,19 +64,29 @@ def without_folders(value: Any) -> Any:
         return {name: without_folders(one) for name, one in value.items()}
     if isinstance(value, list):
         return [without_folders(one) for one in value]
-    local = isinstance(value, str) and (os.path.isabs(value) or os.path.exists(value))
-    return Path(value).name if local else value
+    if not isinstance(value, str):
+        return value
+    named = None if os.path.exists(value) else NAMED.fullmatch(value)
+    language, path = (f"{named[1]}=", named[2]) if named else ("", value)
+    return language + Path(path).name if os.path.isabs(path) or os.path.exists(path) else value
 
 
 def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code) -> str:
     """What a run or a build was made from, without the folders of the machine that made it."""
-    if files := arguments.get("train_file"):
-        files = [files] if isinstance(files, str) else files
-        return ", ".join(quote(Path(f).name) for f in files)
+
+    def listed(name: str) -> list[str]:
+        value = arguments.get(name) or []
+        return [value] if isinstance(value, str) else value
+
+    if files := listed("train_file"):
+        # A name before the file is that of its language.
+        matches = [(NAMED.fullmatch(file), file) for file in files]
+        parts = [(m[1], Path(m[2]).name) if m else ("", Path(file).name) for m, file in matches]
+        return ", ".join(f"{quote(file)}{f' ({plain(name)})' * bool(name)}" for name, file in parts)
     for kind in ("dataset", "source"):
-        if name := arguments.get(f"{kind}_name"):
-            config = arguments.get(f"{kind}_config_name") or "default"
-            return f"{quote(without_folders(name))} ({plain(config)})"
+        if names := listed(f"{kind}_name"):
+            configs = ", ".join(map(plain, listed(f"{kind}_config_name"))) or "default"
+            return f"{', '.join(quote(without_folders(name)) for name in names)} ({configs})"
     return "the embedded corpus, a seeded grammar of English"
 
 
@@ -125,9 +136,11 @@ def model_card(
     run = Path(run)
     results, config = read_result(run / RESULTS_FILE), read_record(run / "config.json")
     task, objective = results.get("task"), results.get("objective") or "objective unknown"
-    language, sentence = SyntheticLanguage.from_pretrained(run), minienglish.sentence(5)
-    derived = language.derive(sentence.words, tree=sentence, index=5)
-    example = {"original": sentence.words, "derived": derived}
+    language, example = load_languages(run), {}
+    if isinstance(language, SyntheticLanguage):
+        sentence = minienglish.sentence(5)
+        derived = language.derive(sentence.words, tree=sentence, index=5)
+        example = {"original": sentence.words, "derived": derived}
     tasks, weighted = [results] if task else [], config.get("alignment_loss_weight")
     if transfer is not None:
         tasks = _task_runs(run, transfer)
@@ -143,7 +156,7 @@ def model_card(
             loss=(config.get("alignment_loss_type") or "cosine") if weighted else "",
             tasks=tasks,
             language=language,
-            example={} if language.name == NATURAL else example,
+            example=example,
         )
         return ModelCard(card)
 

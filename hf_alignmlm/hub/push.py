@@ -10,7 +10,7 @@ from huggingface_hub.utils import get_session, validate_repo_id
 from transformers import TrainingArguments
 
 from hf_alignmlm.arguments import one_line_errors
-from hf_alignmlm.files import read_record
+from hf_alignmlm.files import exclusive, read_record
 from hf_alignmlm.hub.cards import BUILD_FILE, CARD_FILE, card_of, read_builds, without_folders
 from hf_alignmlm.runs import RESULTS_FILE
 
@@ -73,16 +73,19 @@ def push(
     message = "Upload with hf_alignmlm"
     # The client's own waits have no end.
     get_session().timeout = TIMEOUT
-    try:
-        url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
-        commit = api.create_commit(url.repo_id, files, repo_type=repo_type, commit_message=message)
-    except Exception as error:  # of the client, of xet, or of what a proxy answers
-        cause = str(error)
-        for secret in f"{token or ''} {get_token() or ''}".split():
-            cause = cause.replace(secret, "(token)")
-        raise ValueError(
-            f"the push to {repo_id} failed and left {folder} as it was; repeat it: {cause}"
-        ) from None
+    with exclusive(folder):
+        try:
+            url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+            commit = api.create_commit(
+                url.repo_id, files, repo_type=repo_type, commit_message=message
+            )
+        except Exception as error:  # of the client, of xet, or of what a proxy answers
+            cause = str(error)
+            for secret in f"{token or ''} {get_token() or ''}".split():
+                cause = cause.replace(secret, "(token)")
+            raise ValueError(
+                f"the push to {repo_id} failed and left {folder} as it was; repeat it: {cause}"
+            ) from None
     print(f"Pushed to {commit.repo_url}")
 
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from hf_alignmlm.files import read_record, write_json
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
@@ -15,6 +15,9 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 @dataclass(frozen=True)
 class NaturalLanguages:
     """The languages of a checkpoint by name, as en and fr; ValueError for no such names."""
+
+    # What synthetic languages spell of a text in a script of their own: here nothing.
+    mapped_share: ClassVar[float] = 0.0
 
     names: tuple[str, ...]
 

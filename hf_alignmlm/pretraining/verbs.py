@@ -58,6 +58,7 @@ def build_model(run: Run) -> BertForAlignedMaskedLM:
 def _new_model(run: Run, ours: dict[str, Any]) -> BertForAlignedMaskedLM:
     name, overrides, size = run.model.config_name, run.model.config_overrides, run.model.size
     shape = SIZES[size].model | {"max_position_embeddings": run.max_seq_length}
+    shape["type_vocab_size"] = len(run.language.names)
     if name:
         try:
             shape = AutoConfig.from_pretrained(name).to_dict()
@@ -130,6 +131,7 @@ def train(run: Run, trainer: AlignMLMTrainer) -> None:
     run.results |= {
         "objective": run.objective.name,
         "language": run.language.name,
+        "languages": list(run.language.names),
         "seed": run.args.seed,
         "max_seq_length": run.max_seq_length,
         "parameters": model.num_parameters(),
@@ -162,11 +164,10 @@ def write(run: Run) -> None:
     results = run.results | {"versions": versions(), "arguments": run.arguments}
     write_json(run.folder / RESULTS_FILE, results)
     alignment = results["alignment_p1"]
+    perplexities = (f"{results[f'eval_{n}_perplexity']:.1f} {n}" for n in run.language.names)
     print(
         f"alignment P@1 {'–' if alignment is None else f'{alignment:.1f}'}, perplexity "
-        f"{results['eval_original_perplexity']:.1f} original, "
-        f"{results['eval_derived_perplexity']:.1f} derived; checkpoint and {RESULTS_FILE} "
-        f"in {run.folder}"
+        f"{', '.join(perplexities)}; checkpoint and {RESULTS_FILE} in {run.folder}"
     )
 
 

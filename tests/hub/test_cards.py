@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import run_pretraining
 from hf_alignmlm.files import read_json, write_json
 from hf_alignmlm.hub import cards, push
+from hf_alignmlm.languages.natural import NaturalLanguages
 from hf_alignmlm.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -54,6 +55,7 @@ def transfer(run):
     return folder
 
 
+MEASURED = ("mlm_loss", "perplexity")
 NUMBER = r"-?[\d,]+(\.\d+)?"
 CARD = r"""---
 language: en
@@ -216,12 +218,24 @@ def test_what_no_registry_knows_is_named(run, transfer, tmp_path):
     assert "AutoModel.from_pretrained" in card.text
 
 
-def test_a_natural_language_is_no_twin(run, tmp_path):
-    folder = changed(run, tmp_path / "run")
-    write_json(folder / "language.json", {"name": "natural", "seed": 0, "alphabet": ""})
-    text = cards.model_card(folder).text
-    assert "on English and on `natural`, a natural language, to study" in text
-    assert not re.search("twin|synthetic|derived:|derived script", text)
+def test_natural_languages_are_no_twins(run, tmp_path):
+    arguments = {"train_file": ["en=/home/me/a.txt", "sw=/home/me/b.txt"], "dictionary_fraction": 1}
+    losses = {f"eval_{name}_{measure}": 2.0 for name in ("en", "sw") for measure in MEASURED}
+    folder = changed(run, tmp_path / "run", arguments=arguments, **losses)
+    NaturalLanguages(("en", "sw")).save_pretrained(folder)
+    card = cards.model_card(folder)
+    assert card.data.language == ["en", "sw"]
+    assert "on `en`, `sw`." in card.text
+    assert "Trained on `a.txt` (en), `b.txt` (sw): " in card.text
+    assert "| masked-LM loss, sw | 2.000 |" in card.text
+    assert not re.search("twin|synthetic|derived|original|/home", card.text)
+
+
+def test_folders_of_named_files_stay_untold(tmp_path):
+    path = tmp_path / "a.txt"
+    assert cards.without_folders([f"en={path}", "fr=no/b.txt", "en=20231101.en"]) == [
+        *("en=a.txt", "fr=no/b.txt", "en=20231101.en")
+    ]
 
 
 HOSTILE = "a|b`c``d\n# e <b>[x](http://y)*.txt"

@@ -546,32 +546,6 @@ def test_a_stream_trains_as_long_as_it_is_told(tmp_path, text):
     assert 0 <= results["padding_share"] < 30
 
 
-def test_a_natural_pair_with_a_dictionary_file(tmp_path, text):
-    # A made-up second language: the same text, every word spelled backwards.
-    words = {}
-    for name in ("train", "validation"):
-        lines = text[f"{name}_file"].read_text().splitlines()
-        turned = [" ".join(word[::-1] for word in line.split()) for line in lines]
-        (tmp_path / f"derived_{name}.txt").write_text("\n".join(turned))
-        words |= {word: word[::-1] for line in lines for word in line.split()}
-    lines = [f"{a}\t{b}" for a, b in words.items()] + ["one", "a b c"]
-    (tmp_path / "words.txt").write_text("\n".join(lines))
-    results = pretrain(
-        tmp_path / "run",
-        **text,
-        derived_train_file=tmp_path / "derived_train.txt",
-        derived_validation_file=tmp_path / "derived_validation.txt",
-        dictionary_file=tmp_path / "words.txt",
-        dictionary_fraction=0.5,
-    )
-    assert results["language"] == "natural"
-    assert results["alignment_p1_heldout"] is not None
-    assert results["eval_original_mlm_loss"] != results["eval_derived_mlm_loss"]
-    dictionary = BilingualDictionary.from_pretrained(tmp_path / "run")
-    assert len(dictionary) > 100
-    assert any(len(word) > 1 for pair in dictionary.seen for word in pair)
-
-
 def test_a_folder_of_parquet_files_is_a_data_set(tmp_path, text):
     from datasets import Dataset
 
@@ -710,7 +684,6 @@ def bad(tmp_path_factory):
 MISTAKES = {
     "no such file": ({"train_file": "{bad}/nowhere.txt"}, ["nowhere.txt", "no such file"]),
     "no such validation file": ({"validation_file": "{bad}/no.txt"}, ["no.txt", "no such file"]),
-    "no such derived file": ({"derived_train_file": "{bad}/no.txt"}, ["no.txt", "no such file"]),
     "an empty file": ({"train_file": "{bad}/empty.txt"}, ["empty.txt is empty"]),
     "a blank file": ({"train_file": "{bad}/blank.txt"}, ["blank.txt is empty"]),
     "not UTF-8": ({"train_file": "{bad}/latin1.txt"}, ["latin1.txt, line 2", "UTF-8", "convert"]),
@@ -751,7 +724,10 @@ MISTAKES = {
         ["max_seq_length 32", "16 positions"],
     ),
     "no pair seen": ({"dictionary_fraction": "0"}, ["dictionary_fraction 0.0", "no pair"]),
-    "nothing to align": ({"language": "inv"}, ["inv", "no word of its own", "--dictionary_file"]),
+    "nothing to align": (
+        {"language": "inv"},
+        ["inv", "no pairs of words to align", "--dictionary_file"],
+    ),
     "no rows": ({"max_train_samples": 0}, ["max_train_samples must be at least 1, not 0"]),
     "an endless stream": ({"streaming": True, "max_steps": -1}, ["stream", "--max_steps"]),
     "a stream of derived script": (
@@ -759,20 +735,8 @@ MISTAKES = {
         ["derived script"],
     ),
     "checkpoints": ({"save_total_limit": 1}, ["save_total_limit must be at least 2"]),
-    "no such derived validation file": (
-        {"derived_train_file": "{bad}/derived.txt", "derived_validation_file": "{bad}/no.txt"},
-        ["no.txt", "no such file"],
-    ),
     # Options that do nothing.
     "validation alone": ({"train_file": None}, ["--validation_file does", "--train_file"]),
-    "derived validation alone": (
-        {"derived_validation_file": "{bad}/derived.txt"},
-        ["--derived_validation_file does nothing without --derived_train_file"],
-    ),
-    "a language beside text of its own": (
-        {"derived_train_file": "{bad}/derived.txt", "language": "trans_inv"},
-        ["--language does nothing beside --derived_train_file"],
-    ),
     "a dictionary of other words": ({"dictionary_file": "{bad}/pairs.txt"}, ["pairs.txt", "trans"]),
     "no name": ({"dataset_name": ""}, ["--dataset_name is empty"]),
     "a configuration's name alone": ({"dataset_config_name": "en"}, ["without --dataset_name"]),
@@ -885,17 +849,6 @@ def test_a_folder_with_other_files_is_refused(tmp_path, text, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "is not empty and holds no run" in line
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
-
-
-def test_a_natural_language_needs_text_and_cannot_be_paired(tmp_path, text, capsys):
-    for options in (
-        {"language": "natural"},
-        {"derived_train_file": text["train_file"], "objective": "xlm"},
-    ):
-        with pytest.raises(SystemExit) as stop:
-            pretrain(tmp_path / "run", **text, **options)
-        assert stop.value.code == 2
-        assert "--derived_train_file" in capsys.readouterr().err
 
 
 def test_the_shell_sees_one_line_and_code_2(tmp_path):
