@@ -45,6 +45,13 @@ def test_pairs_are_trained_on_and_evaluated_beside_the_same_sentences(texts, tmp
     for name in sets:
         assert 0 < results[f"eval_{name}_mlm_loss"] < 10, name
         assert 0 < results[f"eval_{name}_frequency_baseline_loss"] < 7, name
+    # The mean of the languages, as without pairs; of the log, for the results have no mean.
+    log = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    means = [
+        line["eval_loss"] for line in log if "eval_loss" in line and "eval_runtime" not in line
+    ]
+    losses = [results[f"eval_{name}_mlm_loss"] for name in sets[:3]]
+    assert means[-1] == pytest.approx(sum(losses) / 3)
     model = AutoModelForMaskedLM.from_pretrained(tmp_path / "run")
     assert model.config.type_vocab_size == 3
 
