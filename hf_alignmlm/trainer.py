@@ -225,7 +225,9 @@ class AlignMLMTrainer(Trainer):
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         more: dict[str, float] = {}
         if isinstance(sets := eval_dataset or self.eval_dataset, dict):
-            losses = (metrics[f"{metric_key_prefix}_{name}_loss"] for name in sets)
+            # Beside the languages there may be pairs of them.
+            languages = [n for n in sets if self.language and n in self.language.names] or sets
+            losses = (metrics[f"{metric_key_prefix}_{name}_loss"] for name in languages)
             more[f"{metric_key_prefix}_loss"] = fmean(losses)
         # A sample has no CSLS to choose the best model by.
         quick = "csls" not in (self.args.metric_for_best_model or "")

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Features, IterableDataset, Value
+from datasets import Dataset, Features, IterableDataset, Value
 from transformers.utils import logging
 
 from hf_alignmlm.data import rows
@@ -176,9 +176,9 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
 
     Either way each row comes once: a longer stream goes on alone.
     """
-    streams = [corpus for corpus in corpora if isinstance(corpus, IterableDataset)]
-    if not streams:
+    if all(isinstance(corpus, Dataset) for corpus in corpora):
         return datasets.concatenate_datasets(list(corpora))
+    streams = [c.to_iterable_dataset() if isinstance(c, Dataset) else c for c in corpora]
     return datasets.interleave_datasets(
         streams, stopping_strategy="all_exhausted_without_replacement"
     )

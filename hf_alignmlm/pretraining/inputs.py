@@ -22,7 +22,8 @@ OFTEN = 20
 # Rows of a stream that a tokenizer is trained on.
 ROWS = 200_000
 
-# The training and validation corpus of each language that has a text of its own.
+# The training and validation corpus of each language that has a text of its own, and of each pair
+# (en-fr) that has parallel text.
 Corpora = dict[str, tuple[sources.Corpus, sources.Corpus]]
 
 
@@ -104,7 +105,7 @@ def _natural(
 ) -> tuple[sources.Corpus, dict[str, sources.Corpus]]:
     """The sequences of natural languages and of their pairs; pairs are evaluated apart as well.
 
-    What a translation is worth shows in the loss of the same sentences without it, `en-fr_apart`.
+    What a translation is worth shows in the loss of the same sentences without it, `en-fr_alone`.
     """
     sides = {
         name: [packed(c, languages={"ids": n}, name=name) for c in tokenized[name]]
@@ -118,7 +119,7 @@ def _natural(
         of_pairs = partial(packed, languages={}, pair=-second, name=pair)
         trains.append(of_pairs(train, pair_rate=run.objective.pair_rate))
         parts[pair] = of_pairs(held_out, pair_rate=1.0)
-        parts[f"{pair}_apart"] = packed(held_out, languages={"source": 0, "target": second})
+        parts[f"{pair}_alone"] = packed(held_out, languages={"source": 0, "target": second})
     return sources.join(trains) if len(trains) > 1 else trains[0], parts
 
 

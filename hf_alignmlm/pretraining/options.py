@@ -113,8 +113,8 @@ PARALLEL = ("parallel_file", "parallel_dataset_name", "parallel_dataset_config_n
 NEEDS = {
     "validation_file": "train_file",
     "dataset_config_name": "dataset_name",
-    "shuffle_buffer": "streaming",
     "parallel_dataset_config_name": "parallel_dataset_name",
+    "shuffle_buffer": "streaming",
     "extend_vocab": "model_name_or_path",
     "extend_vocab_init": "extend_vocab",
 }

@@ -130,6 +130,8 @@ def check(argv: Sequence[str] | None) -> Run | None:
     for name, other in NEEDS.items():
         if name in given and other not in given:
             raise ValueError(f"--{name} does nothing without --{other}: give both, or neither")
+    if given.intersection(PARALLEL):  # of which that share is held out
+        given.discard("validation_split_percentage")
     for other, names in IDLE_BESIDE.items():
         if other in given and (idle := sorted(given.intersection(names))):
             raise ValueError(f"--{idle[0]} does nothing beside --{other}: leave one of them out")
@@ -183,11 +185,10 @@ def _check_data(run: Run) -> None:
 
 def _check_parallel(run: Run) -> None:
     source, *others = run.language.names
-    if run.parallel and not (
-        isinstance(run.language, NaturalLanguages) and run.objective.pair_rate
-    ):
+    natural = isinstance(run.language, NaturalLanguages)
+    if run.parallel and not (natural and run.objective.pair_rate):
         raise ValueError("parallel text is for --objective xlm and natural languages: leave it out")
-    if isinstance(run.language, NaturalLanguages) and run.objective.pair_rate and not run.parallel:
+    if natural and run.objective.pair_rate and not run.parallel:
         raise ValueError(f"xlm needs parallel text: give --parallel_file {source}-NAME=FILE")
     for pair, where in run.parallel.items():
         if source not in pair.split("-"):
@@ -197,8 +198,6 @@ def _check_parallel(run: Run) -> None:
             )
         for path in where["files"]:
             check_file(path)
-    if run.parallel and run.data.streaming:
-        raise ValueError("parallel text is read whole: leave --streaming out")
 
 
 def _check_tokenizer(run: Run) -> None:

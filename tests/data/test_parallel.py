@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_alignmlm.data.packing import EpochDataset, pack, packing_report
 from hf_alignmlm.data.parallel import PAIRS, load_parallel, read_parallel, tokenize_pairs
+from hf_alignmlm.data.sources import join
 
 TEXTS = [("The cat sat.", "Le chat dort."), ("Who?", "Qui ?"), ('A "dog', "Un « chien")]
 CLS, SEP, PAD = 2, 3, 0
@@ -317,6 +318,15 @@ def test_the_tlm_rate_is_a_share_of_the_pairs_and_the_cut_are_counted(caplog):
     assert not used(0.0)
     said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert said[0].startswith("the verses: 7 of 1000 pairs have a side of more than 14 tokens")
+
+
+def test_a_stream_takes_turns_with_pairs(doubled):
+    batch = [{"source": [9], "target": [9], "index": n} for n in range(8)]
+    rows = Dataset.from_list(batch, features=PAIRS)
+    options = {"max_seq_length": 8, "languages": {}, "pair_rate": 1.0}
+    pairs = pack(rows, Special, **options)
+    stream = pack(rows.to_iterable_dataset(), Special, pair=-3, **options)
+    assert [row["language"] for row in join([stream, pairs])] == [-3, -1] * 8
 
 
 def test_the_same_sentences_alone_stand_beside_the_pairs(doubled):
