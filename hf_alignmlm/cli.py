@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "corpus": ("hub.build", "main", (), "build a dataset of a corpus or task and its twin"),
     "parse": ("data.trees", "main", (), "give raw text dependency trees"),
     "report": ("report", "main", (), "gather many runs into tables and figures"),
+    "doctor": ("doctor", "main", (), "say why alignment or transfer is low"),
     "card": ("hub.cards", "card_main", (), "write the card of a run or a dataset"),
     "push": ("hub.push", "push_main", (), "upload a run or a dataset to the Hub"),
 }
