@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "parse": ("data.trees", "main", (), "give raw text dependency trees"),
     "retrieval": ("retrieval", "main", (), "find the translations of sentences, by each layer"),
     "report": ("report", "main", (), "gather many runs into tables and figures"),
+    "doctor": ("doctor", "main", (), "say why alignment or transfer is low"),
     "card": ("hub.cards", "card_main", (), "write the card of a run or a dataset"),
     "push": ("hub.push", "push_main", (), "upload a run or a dataset to the Hub"),
 }

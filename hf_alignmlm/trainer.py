@@ -156,11 +156,9 @@ class AlignMLMTrainer(Trainer):
             # In evaluation each batch stands for itself: its mean loss, weighed by its labels.
             num_items_in_batch = None
         elif self._own_model:
-            own: Any = self.model
-            if own.alignment_loss is not None:
-                own.alignment_loss.draw(self.args.seed, self.state.global_step)
-            if not return_outputs:
-                inputs = {**inputs, "keep_logits": False}
+            inputs = {**inputs, "keep_logits": return_outputs}
+            if loss := getattr(self.model, "alignment_loss", None):
+                loss.draw(self.args.seed, self.state.global_step)
         # Before the call, which may take them out: for label smoothing, say.
         weight = inputs["labels"].ne(IGNORE_INDEX).sum().float()
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
@@ -229,9 +227,8 @@ class AlignMLMTrainer(Trainer):
             languages = [n for n in sets if self.language and n in self.language.names] or sets
             losses = (metrics[f"{metric_key_prefix}_{name}_loss"] for name in languages)
             more[f"{metric_key_prefix}_loss"] = fmean(losses)
-        # A sample has no CSLS to choose the best model by.
-        quick = "csls" not in (self.args.metric_for_best_model or "")
-        if metric_key_prefix == "eval" and (scores := self.alignment(quick=quick)):
+        followed = self.args.metric_for_best_model or ""  # a sample has no CSLS to follow
+        if metric_key_prefix == "eval" and (scores := self.alignment(quick="csls" not in followed)):
             logged = {f"eval_alignment_{name}": scores.get(name) for name in LOGGED_ALIGNMENT}
             more |= {name: score for name, score in logged.items() if score is not None}
         if more:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = (
     *("__init__", "files", "registry", "arguments", "runs", "languages", "minienglish", "data"),
     *("objectives", "models", "alignment", "retrieval", "sizes", "trainer", "pretraining"),
-    *("tasks", "figures", "results", "report", "hub", "cli", "__main__"),
+    *("tasks", "figures", "results", "report", "doctor", "hub", "cli", "__main__"),
 )
 PACKAGE = sorted((ROOT / "hf_alignmlm").rglob("*.py"))
 OUTSIDE = sorted([*(ROOT / "study").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])

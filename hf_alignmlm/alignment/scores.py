@@ -159,9 +159,8 @@ def alignment_scores(
     in any float type; `pairs` [p, 2] (integers) indexes them, many-to-many if need be; `seen` [p]
     (bools, default all true) marks the trained pairs, the others are held out. `linked` [q, 2] are
     further right answers that are not measured. `words` are weights [n] of the original words by
-    name (of 0 and 1 for a part of them): each adds `p1_NAME`, the weighted mean of P@1.
-    `csls_neighbours` is fewer where a language is smaller; `block_size` bounds memory and changes
-    no result.
+    name: each adds `p1_NAME`, the weighted mean of P@1. `csls_neighbours` is fewer where a language
+    is smaller; `block_size` bounds memory and changes no result.
 
     Returns, in percent of queries: `p1`, `p5`, `p10` and `mrr` by cosine from original to derived,
     with `csls_` by CSLS, with `backward_` from derived to original (`backward_csls_p1`), each also
@@ -187,11 +186,9 @@ def alignment_scores(
     seen = seen.to(original.device)
     _check(original, derived, pairs, seen)
     units = (unit_rows(original, "original"), unit_rows(derived, "derived"))
-    groups = [seen, ~seen]
-    if linked is not None:
-        pairs = torch.cat([pairs, linked.to(pairs)])
-        groups = [torch.cat([group, group.new_zeros(len(linked))]) for group in groups]
-    ranking = _Ranking(units, pairs, block_size, csls_neighbours)
+    right = pairs if linked is None else torch.cat([pairs, linked.to(pairs)])
+    groups = [torch.cat([g, g.new_zeros(len(right) - len(g))]) for g in (seen, ~seen)]
+    ranking = _Ranking(units, right, block_size, csls_neighbours)
     ranks = ranking.ranks(groups)
     means = mean_cosines(units, ranking.cosines[: len(seen)], seen)
     return _summary(ranks) | means | _weighted(ranks[0][0], words or {})

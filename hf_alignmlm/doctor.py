@@ -1,0 +1,105 @@
+"""Why alignment or transfer is low: a page of findings on a checkpoint and its dictionary."""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModel
+
+from hf_alignmlm.alignment import dictionary_alignment
+from hf_alignmlm.alignment.scores import cosine_table, unit_rows
+from hf_alignmlm.arguments import by_language, one_line_errors
+from hf_alignmlm.data.coverage import coverage
+from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces, join
+from hf_alignmlm.data.encoding import WordEncoder
+from hf_alignmlm.data.tokenizer import load_tokenizer
+from hf_alignmlm.files import exclusive, write_text
+from hf_alignmlm.languages.natural import load_languages
+from hf_alignmlm.models.modeling import load_whole
+from hf_alignmlm.report import TEMPLATES, read_results
+
+PAGE_FILE = "doctor.md"
+# Words whose nearest word of the other language is looked up.
+SAMPLE = 2000
+
+
+@torch.no_grad()
+def geometry(embeddings: Tensor, dictionary: BilingualDictionary) -> dict[str, float]:
+    """Hubs, shared directions and chance of a dictionary's words, from [V, d] embeddings.
+
+    `hubs` is the percent of the original words whose nearest derived word is one of the ten that
+    are nearest most often; `direction_…` the length of the mean unit row of each side, 1 where all
+    point one way; `chance` the P@1 in percent of a random guess.
+    """
+    rows = [WordPieces(side)(embeddings) for side in dictionary.words]
+    original, derived = (unit_rows(side, "the checkpoint's") for side in rows)
+    some = torch.linspace(0, len(original) - 1, min(len(original), SAMPLE)).long()
+    nearest = [cosine_table(part, derived).argmax(1) for part in original[some].split(256)]
+    winners = Counter(torch.cat(nearest).tolist())
+    return {
+        "hubs": 100 * sum(count for _, count in winners.most_common(10)) / len(some),
+        "direction_original": original.mean(0).norm().item(),
+        "direction_derived": derived.mean(0).norm().item(),
+        "chance": 100 * len(dictionary.pairs) / len(original) / len(derived),
+    }
+
+
+def diagnosis(
+    folder: str, dictionary: BilingualDictionary | None, transfer: str | None = None
+) -> str:
+    """The page on a checkpoint; its own dictionary where none is given. ValueError for neither."""
+    dictionary = dictionary or BilingualDictionary.from_pretrained(folder)
+    embeddings = load_whole(AutoModel, folder).get_input_embeddings().weight.detach()
+    if (last := max(max(word) for pair in dictionary.pairs for word in pair)) >= len(embeddings):
+        raise ValueError(f"{folder} has {len(embeddings)} embeddings, the dictionary id {last}")
+    names = load_languages(folder).names if Path(folder, "language.json").exists() else ()
+    parts = dictionary.parts or (("-".join(names[:2]) or "source-target", dictionary),)
+    found = [
+        coverage(part, ("source", "target"))
+        | geometry(embeddings, part)
+        | {"name": name, "scores": dictionary_alignment(embeddings, part)}
+        for name, part in parts
+    ]
+    results = read_results(transfer) if transfer else []
+    tasks = [result for result in results if "task" in result and "bz" in result]
+    page = TEMPLATES.get_template("doctor.md.jinja").render(folder=folder, parts=found, tasks=tasks)
+    return page.rstrip() + "\n"
+
+
+def read_dictionary(folder: str, files: Sequence[str]) -> BilingualDictionary | None:
+    """The dictionary of files (`en-fr=FILE`), spelled by the checkpoint's tokenizer."""
+    if not files:
+        return None
+    tokenizer = load_tokenizer(folder)
+    encode = WordEncoder(tokenizer, load_languages(folder)).original  # type: ignore[arg-type]
+    read = {
+        name: BilingualDictionary.from_file(path, encode, unknown_id=tokenizer.unk_token_id)
+        for name, paths in by_language("dictionary_file", files).items()
+        for path in paths
+    }
+    return join(read)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`alignmlm doctor CHECKPOINT`."""
+    parser = argparse.ArgumentParser(
+        prog="alignmlm doctor", description="Why alignment or transfer is low."
+    )
+    parser.add_argument("checkpoint", help="the folder of a checkpoint")
+    parser.add_argument(
+        "--dictionary_file", nargs="+", default=[], help="FILE or en-fr=FILE; default: its own"
+    )
+    parser.add_argument("--transfer", help="a folder of task runs, for their majority baselines")
+    parser.add_argument("--output", help=f"the page's file; default: {PAGE_FILE} in the folder")
+    args = parser.parse_args(argv)
+    with one_line_errors():
+        path = Path(args.output or Path(args.checkpoint) / PAGE_FILE)
+        dictionary = read_dictionary(args.checkpoint, args.dictionary_file)
+        page = diagnosis(args.checkpoint, dictionary, args.transfer)
+        with exclusive(path):
+            write_text(path, page)
+        print(page)
+    print(f"Page in {path}")
