@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
 from hf_alignmlm.data.encoding import WordEncoder
@@ -203,3 +203,17 @@ def test_added_scores_are_log_probabilities(old, new):
     pieces = after["model"]["vocab"]
     assert pieces[: len(before["model"]["vocab"])] == before["model"]["vocab"]
     assert all(-20 < score < 0 for _, score in pieces[len(before["model"]["vocab"]) :])
+
+
+def test_a_merge_that_is_there_keeps_its_rank():
+    """Of "ab" and "c" comes the old "abc", whose merge with "d" is an old one as well."""
+    merges = [("a", "b"), ("b", "c"), ("a", "bc"), ("abc", "d")]
+    tokens = ["[UNK]", *"abcde", *("".join(merge) for merge in merges)]
+    model = models.BPE({t: i for i, t in enumerate(tokens)}, merges, unk_token="[UNK]")
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    old = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
+    new = extend_tokenizer(old, ["abcd abcde abc"] * 3, 5)
+    found = json.loads(new.backend_tokenizer.to_str())["model"]["merges"]
+    assert found == [*map(list, merges), ["ab", "c"], ["abcd", "e"]]
+    assert new.tokenize("abcd") == ["abcd"]

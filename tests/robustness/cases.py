@@ -683,6 +683,16 @@ TOGETHER: list[tuple[str, str, Options, bool | None]] = [
     ("pretrain", "a stream", {"streaming": True}, True),
     ("pretrain", "more steps than rows", {"max_train_samples": 1}, None),
     ("pretrain", "one row to split", {"validation_file": None, "max_train_samples": 1}, None),
+    ("pretrain", "a tokenizer of natural languages", {"tokenizer_type": "bpe"}, False),
+    ("pretrain", "an unknown kind of tokenizer", {"tokenizer_type": "words"}, False),
+    ("pretrain", "tokens to add to no checkpoint", {"extend_vocab": 10}, False),
+    (
+        "pretrain",
+        "tokens to add for a synthetic language",
+        {"extend_vocab": 10, "model_name_or_path": "CHECKPOINT"},
+        False,
+    ),
+    ("pretrain", "a start of no tokens", {"extend_vocab_init": "mean"}, False),
     ("pretrain", "positions too few", {"max_seq_length": 2}, False),
     ("pretrain", "length of three", {"max_seq_length": 3}, None),
     (
