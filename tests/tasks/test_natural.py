@@ -390,6 +390,8 @@ def test_the_report_has_a_row_for_each_language(finished, checkpoint, tmp_path):
     )
     starts = [f"| POS | {name} | align-mlm |" for name in ("en-fr", "en-hi of en-fr")]
     assert [sum(line.startswith(start) for line in lines) for start in starts] == [1, 1]
+    assert "BZ: fine-tuned on the first, the source" in text
+    assert not any(word in text for word in ("derived", "original"))
     assert {p.name for p in (tmp_path / "out").iterdir()} >= {"transfer.png", "transfer.csv"}
 
 
