@@ -19,8 +19,6 @@ from hf_alignmlm.languages.spelling import PRE_TOKENIZER, spelling
 from hf_alignmlm.languages.word_order import Tree
 
 LANGUAGE_FILE = "language.json"
-# A second language that comes with a text of its own: nothing is derived.
-NATURAL = "natural"
 TRANSLITERATION = re.compile(r"trans([1-9][0-9]?)?")
 
 
@@ -44,8 +42,6 @@ class SyntheticLanguage:
             raise ValueError("a language's name and alphabet must be texts")
         if type(self.seed) is not int or abs(self.seed) >= 2**63:
             raise ValueError("a language's seed must be a whole number of at most 64 bits")
-        if self.name == NATURAL:
-            return
         spellings = [part for part in self.name.split("_") if part not in ORDERS]
         for part in spellings:
             if not TRANSLITERATION.fullmatch(part):
@@ -81,8 +77,6 @@ class SyntheticLanguage:
 
     def describe(self) -> str:
         """What the language is, in a sentence."""
-        if self.name == NATURAL:
-            return f"`{self.name}` is a natural language with a text of its own."
         spelled = "all words" if self.mapped_share == 1 else f"{self.mapped_share:.0%} of words"
         parts = [f"{spelled} in a script of their own"] if self.mapped_share else []
         parts += [DESCRIPTIONS[part] for part in self.orders]

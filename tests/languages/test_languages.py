@@ -193,7 +193,6 @@ def test_a_language_says_what_it_is():
     )
     assert "the words of a sentence shuffled (seed 0)" in from_name("perm").describe()
     assert "in the most likely order of `hi`" in from_name("syn-hi-best").describe()
-    assert from_name("natural").describe().endswith("is a natural language with a text of its own.")
 
 
 # --- spellings ------------------------------------------------------------------------------------
@@ -358,15 +357,7 @@ def test_a_name_is_canonical():
     assert from_name("syn-fr_trans_inv").orders == ("syn-fr", "inv")
 
 
-def test_a_natural_language_derives_nothing():
-    language = from_name("natural")
-    assert language.derive(["a", "b", "."]) == ["a", "b", "."]
-    assert (language.mapped_share, language.orders) == (0, ())
-    with pytest.raises(ValueError, match="unknown language"):
-        from_name("natural_inv")
-
-
-@pytest.mark.parametrize("name", [*NAMES, "natural", "trans_syn-fr_inv"])
+@pytest.mark.parametrize("name", [*NAMES, "trans_syn-fr_inv"])
 def test_a_language_comes_back_from_its_file(tmp_path, name):
     language = from_name(name, seed=9, alphabet="中あ")
     language.spell("used before")

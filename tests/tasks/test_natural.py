@@ -17,7 +17,6 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.files import read_json, write_json
 from hf_alignmlm.hub.cards import model_card, without_folders
 from hf_alignmlm.languages.natural import NaturalLanguages
@@ -450,8 +449,3 @@ def test_a_named_file_is_published_without_its_folder():
     given = {"train_file": ["en=/home/me/a.conllu", "b.conllu", "fr=c.conllu"], "seeds": [0]}
     shown = {"train_file": ["en=a.conllu", "b.conllu", "fr=c.conllu"], "seeds": [0]}
     assert without_folders(given) == shown
-
-
-def test_words_are_encoded_for_natural_languages(tokenizer):
-    encoder = WordEncoder(tokenizer, NaturalLanguages(("en", "fr")))
-    assert encoder.original("dog") == tuple(tokenizer("dog", add_special_tokens=False)["input_ids"])
