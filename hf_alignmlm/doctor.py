@@ -19,7 +19,8 @@ from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import exclusive, write_text
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.models.modeling import load_whole
-from hf_alignmlm.report import TEMPLATES, read_results
+from hf_alignmlm.report import TEMPLATES
+from hf_alignmlm.results import read_results
 
 PAGE_FILE = "doctor.md"
 # Words whose nearest word of the other language is looked up.
@@ -73,8 +74,9 @@ def read_dictionary(folder: str, files: Sequence[str]) -> BilingualDictionary | 
     """The dictionary of files (`en-fr=FILE`), spelled by the checkpoint's tokenizer."""
     if not files:
         return None
-    tokenizer = load_tokenizer(folder)
-    encode = WordEncoder(tokenizer, load_languages(folder)).original  # type: ignore[arg-type]
+    languages = load_languages(folder)
+    tokenizer = load_tokenizer(folder, languages)
+    encode = WordEncoder(tokenizer, languages).original
     read = {
         name: BilingualDictionary.from_file(path, encode, unknown_id=tokenizer.unk_token_id)
         for name, paths in by_language("dictionary_file", files).items()

@@ -88,9 +88,12 @@ def plot_transfer(cells: DataFrame, path: str | Path) -> None:
         place += width * (places.index(cell["objective"]) + 0.5)
         axis.bar(place, cell["bs"], width * 0.9, color=(colour, 0.35))
         axis.bar(place, cell["bz"], width * 0.6, color=colour, yerr=cell["bz_sd"])
+    letters = len("".join(languages))
+    slope: dict[str, Any] = {"rotation": 20 if letters > 16 else 0}
+    if letters > 60:  # as "en-fr of en-fr-hi", so that none lies over the next
+        slope = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     for axis in axes:
-        axis.set_xticks(range(len(languages)), languages)
-        axis.tick_params("x", rotation=20 if len("".join(languages)) > 16 else 0)
+        axis.set_xticks(range(len(languages)), languages, **slope)
         axis.set(xlim=(-0.5, len(languages) - 0.5), ylim=(0, 100))
     axes[0].set_ylabel("score, %")
     save_figure(figure, path)

@@ -25,6 +25,9 @@ from hf_alignmlm.results import names_of, objective_of, read_results, tested
 from hf_alignmlm.tasks import TASKS
 
 KEY = ("objective", "language", "task")
+# What the scores are, of a synthetic pair and of any.
+DERIVED = "BS: fine-tuned and tested on the derived language; BZ: fine-tuned on the original"
+ANY = "BS: fine-tuned and tested on the second language; BZ: fine-tuned on the first, the source"
 MEASURES = {"bs": "BS", "bz": "BZ", "gap": "gap", "alignment": "P@1"}
 BOOTSTRAP_SAMPLES = 10_000
 
@@ -192,6 +195,7 @@ def sections(
         names=list(dict.fromkeys(name for run in trained for name in names_of(run))),
         cells=cells,
         transfer_table=transfer_table(cells, beside),
+        meaning=ANY if any("transfer" in result for result in results) else DERIVED,
         correlations=by_task,
         aligned=len(aligned),
         task_title=task_title,

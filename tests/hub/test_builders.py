@@ -226,7 +226,7 @@ def out(tmp_path):
         (("--train_file", "TEXT", "--language", "trans_syn-fr"), "alignmlm parse"),
         (("--task_name", "pos", "--train_file", "TEXT"), "needs a train file and a test file"),
         (("--model_name_or_path", "nowhere"), "nowhere has no language.json"),
-        (("--language", "natural"), "unknown language"),
+        (("--language", "natural"), "unknown language 'natural'"),
         (("--language", "inv_trans", "trans_inv"), "names one twice"),
         (("--language", "trans", "--language", "inv"), "--language is given twice"),
         (("--max_samples", "0"), "max_samples must be at least 1"),

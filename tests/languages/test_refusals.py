@@ -188,6 +188,7 @@ def test_a_prior_that_is_no_number_above_0_is_refused(l2):
             "TRANS",
             "trans__inv",
             "_inv",
+            "natural",
             "natural_inv",
             "inv_natural",
             "trans-5",
