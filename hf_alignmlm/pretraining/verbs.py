@@ -83,14 +83,21 @@ def new_config(run: Run, **ours: Any) -> Any:
         shape["type_vocab_size"] = max(2, len(run.language.names))
     if name := run.model.config_name:
         try:
-            stock = AutoConfig.from_pretrained(name)
+            stock: Any = AutoConfig.from_pretrained(name)
+            shape, _ = stock.get_config_dict(name)
         except Exception as error:  # whatever a damaged or missing file leads to
             raise ValueError(f"--config_name {name} is no configuration: {error}") from None
-        kind, shape = find(stock).config_class, stock.to_dict()
+        kind = find(stock).config_class
+        for token in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
+            if ours and getattr(kind, token, None) is not None:
+                ours[token] = getattr(run.tokenizer, token)
     try:
         config = kind(**(shape | ours))
         if overrides := run.model.config_overrides:
             config.update_from_string(overrides)
+            # Made again, for fields may follow from others: ModernBERT's kinds of layers.
+            names = [change.partition("=")[0] for change in overrides.split(",")]
+            config = kind(**(shape | ours | {name: getattr(config, name) for name in names}))
         _check_numbers(config, ours.get("vocab_size", 0))
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{_source(run)} gives no model: {error}") from None
@@ -103,12 +110,9 @@ def _check_numbers(config: Any, tokens: int) -> None:
         least["type_vocab_size"] = 2
     numbers = config.to_dict() | {name: getattr(config, name, 1) for name in LEAST}
     for name, number in numbers.items():
-        if not isinstance(number, int | float):
-            continue
         # A default may lie below 0, where it says that there is none.
-        default = getattr(type(config), name, 0)
-        low = least.get(name, -1 if default == -1 else 0)
-        if not low <= number < math.inf:
+        low = least.get(name, -math.inf if number == getattr(type(config), name, 0) else 0)
+        if isinstance(number, int | float) and not low <= number < math.inf:
             raise ValueError(f"{name} must be finite and at least {low}, not {number}")
 
 
