@@ -92,8 +92,10 @@ def resume(architecture, folder):
 
 def run(architecture, folder):
     model, optimizer = make(architecture)
+    sharded = [hasattr(parameter, "full_tensor") for parameter in model.parameters()]
     result = {
         "processes": rank_and_size()[1],
+        "sharded": all(sharded),
         "losses": [step(model, optimizer, n) for n in (1, 2)],
     }
     save(model, optimizer, folder)

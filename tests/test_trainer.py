@@ -12,7 +12,13 @@ import torch
 from datasets import Dataset
 from torch.nn import functional as F
 from torch.utils.data import default_collate
-from transformers import DistilBertConfig, DistilBertForMaskedLM, FNetConfig, Trainer
+from transformers import (
+    AutoModelForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    FNetConfig,
+    Trainer,
+)
 
 import run_pretraining
 from hf_alignmlm.alignment import words
@@ -495,6 +501,18 @@ def test_the_command_goes_on_from_another_architecture(tmp_path, tokenizer, caps
     assert config["architectures"] == ["DistilBertForMaskedLM"]
     # xlm's default, where the architecture has token types.
     assert config["language_embeddings"] is False
+
+
+def test_the_command_starts_another_architecture_afresh(tmp_path, caplog):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "modernbert"}))
+    shape = "hidden_size=24,num_hidden_layers=2,num_attention_heads=2,intermediate_size=32"
+    command = [*COMMAND.split(), "--config_name", str(tmp_path), "--vocab_size", "300"]
+    logging.getLogger("transformers").propagate = True
+    run_pretraining.main([*command, "--config_overrides", shape, "--output_dir", f"{tmp_path}/run"])
+    assert not [line for line in caplog.messages if "token_id" in line]
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "run")
+    assert type(model).__name__ == "ModernBertForMaskedLM"
+    assert model.config.alignment_loss_weight == 10
 
 
 def test_the_command_refuses_an_architecture_that_is_not_known(tmp_path, tokenizer, capsys):

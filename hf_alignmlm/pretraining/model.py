@@ -11,7 +11,7 @@ from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.models.backbones import AutoModelForAlignedMaskedLM, find, read_config
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.modeling import AlignedMaskedLM, token_types
-from hf_alignmlm.models.vocabulary import extend_embeddings
+from hf_alignmlm.models.vocabulary import extend_embeddings, resize_embeddings
 from hf_alignmlm.pretraining.run import Run
 from hf_alignmlm.sizes import SIZES
 
@@ -48,7 +48,7 @@ def build_model(run: Run) -> AlignedMaskedLM:
     if name := run.model.model_name_or_path:
         model = AutoModelForAlignedMaskedLM.from_pretrained(name, **ours)
         if model.config.vocab_size != tokens:
-            model.resize_token_embeddings(tokens, mean_resizing=False)
+            resize_embeddings(model, tokens)
         _start_new_rows(run, model)
     else:
         ours |= {"vocab_size": tokens, "pad_token_id": run.tokenizer.pad_token_id}
@@ -88,14 +88,21 @@ def new_config(run: Run, **ours: Any) -> Any:
         shape["type_vocab_size"] = max(2, len(run.language.names))
     if name := run.model.config_name:
         try:
-            stock = AutoConfig.from_pretrained(name)
+            stock: Any = AutoConfig.from_pretrained(name)
+            shape, _ = stock.get_config_dict(name)
         except Exception as error:  # whatever a damaged or missing file leads to
             raise ValueError(f"--config_name {name} is no configuration: {error}") from None
-        kind, shape = find(stock).config_class, stock.to_dict()
+        kind = find(stock).config_class
+        for token in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
+            if ours and getattr(kind, token, None) is not None:
+                ours[token] = getattr(run.tokenizer, token)
     try:
         config = kind(**(shape | ours))
         if overrides := run.model.config_overrides:
             config.update_from_string(overrides)
+            # Made again, for fields may follow from others: ModernBERT's kinds of layers.
+            names = [change.partition("=")[0] for change in overrides.split(",")]
+            config = kind(**(shape | ours | {name: getattr(config, name) for name in names}))
         _check_numbers(config, ours.get("vocab_size", 0))
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{_source(run)} gives no model: {error}") from None
@@ -108,10 +115,7 @@ def _check_numbers(config: Any, tokens: int) -> None:
         least["type_vocab_size"] = 2
     numbers = config.to_dict() | {name: getattr(config, name, 1) for name in LEAST}
     for name, number in numbers.items():
-        if not isinstance(number, int | float):
-            continue
         # A default may lie below 0, where it says that there is none.
-        default = getattr(type(config), name, 0)
-        low = least.get(name, -1 if default == -1 else 0)
-        if not low <= number < math.inf:
+        low = least.get(name, -math.inf if number == getattr(type(config), name, 0) else 0)
+        if isinstance(number, int | float) and not low <= number < math.inf:
             raise ValueError(f"{name} must be finite and at least {low}, not {number}")

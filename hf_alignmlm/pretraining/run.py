@@ -186,10 +186,11 @@ def _check_data(run: Run) -> None:
 def _check_parallel(run: Run) -> None:
     source, *others = run.language.names
     natural = isinstance(run.language, NaturalLanguages)
-    if run.parallel and not (natural and run.objective.pair_rate):
-        raise ValueError("parallel text is for --objective xlm and natural languages: leave it out")
-    if natural and run.objective.pair_rate and not run.parallel:
-        raise ValueError(f"xlm needs parallel text: give --parallel_file {source}-NAME=FILE")
+    if bool(run.parallel) != bool(natural and run.objective.pair_rate):
+        raise ValueError(
+            "--parallel_file is for --objective xlm of natural languages, named as NAME=FILE, and "
+            "is wanted there: give both, or neither"
+        )
     for pair, where in run.parallel.items():
         if source not in pair.split("-"):
             raise ValueError(

@@ -102,7 +102,7 @@ def test_the_gradient_of_a_batch_cut_in_eight_is_that_of_the_whole(cut_batches, 
 
 
 @every
-def test_hooks_are_called_and_the_vocabulary_grows(name):
+def test_hooks_are_called_and_the_vocabulary_grows(tmp_path, name):
     model, calls = aligned(name), []
     model.resize_token_embeddings(64, mean_resizing=False)
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -110,6 +110,9 @@ def test_hooks_are_called_and_the_vocabulary_grows(name):
     output = model.eval()(**batch())
     assert output.logits.shape[-1] == 64
     assert len(calls) == 2
+    model.save_pretrained(tmp_path)
+    again = AutoModelForAlignedMaskedLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(**batch()).logits, output.logits)
     with pytest.raises(ValueError, match="ids from 5 to 59, outside the model's vocabulary of 50"):
         model.resize_token_embeddings(50)
 

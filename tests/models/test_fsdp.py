@@ -23,6 +23,7 @@ def sharded(tmp_path_factory):
 def test_two_processes_train_evaluate_save_and_resume_as_one(tmp_path, sharded, name):
     whole, found = fsdp_driver.run(name, tmp_path), torch.load(sharded / f"{name}.pt")
     assert (whole["processes"], found["processes"]) == (1, 2)
+    assert found["sharded"]
     assert found["losses"] == pytest.approx(whole["losses"], rel=1e-5)
     assert len(found["evaluations"]) == 2
     for evaluation in (*found["evaluations"], whole["evaluations"][1]):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, BertConfig, RobertaConfig
+from transformers import AutoTokenizer, BertConfig, FNetConfig
 
 import run_pretraining
 from hf_alignmlm import minienglish
@@ -676,7 +676,7 @@ def bad(tmp_path_factory):
     (folder / "latin1_pairs.txt").write_bytes("caf\u00e9 caf\u00e9\n".encode("latin-1"))
     spelled = SyntheticLanguage.from_name("trans").spell
     (folder / "derived.txt").write_text(f"{spelled('one')} {spelled('two')}\n" * 3)
-    RobertaConfig(hidden_size=24, num_attention_heads=2).save_pretrained(folder / "roberta")
+    FNetConfig(hidden_size=24).save_pretrained(folder / "fnet")
     (folder / "folder").mkdir()
     return folder
 
@@ -713,7 +713,7 @@ MISTAKES = {
     "model": ({"model_name_or_path": "{bad}/no-model"}, ["no-model"]),
     "tokenizer": ({"tokenizer_name": "{bad}/no-tokenizer"}, ["no-tokenizer"]),
     "configuration": ({"config_name": "{bad}/no-config"}, ["no-config"]),
-    "not BERT's": ({"config_name": "{bad}/roberta"}, ["roberta"]),
+    "an architecture": ({"config_name": "{bad}/fnet"}, ["'fnet'", "known are bert, roberta"]),
     "override": ({"config_overrides": "depth=3"}, ["depth"]),
     "override's type": ({"config_overrides": "hidden_size=large"}, ["large"]),
     "heads": ({"config_overrides": "hidden_size=32,num_attention_heads=5"}, ["32", "5"]),
