@@ -2,6 +2,8 @@
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,13 @@ def last_whole_checkpoint(output_dir: str | Path) -> str | None:
             pass
         logger.warning("%s is damaged or incomplete: going back to the one before", checkpoint)
     return None
+
+
+@contextmanager
+def without_token(args: Any) -> Iterator[None]:
+    """Keep the Hub's token out of the file of arguments that the library writes beside a model."""
+    token, args.hub_token = args.hub_token, None
+    try:
+        yield
+    finally:
+        args.hub_token = token

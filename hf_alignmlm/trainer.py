@@ -3,8 +3,6 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -22,10 +20,11 @@ from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.arguments import option
 from hf_alignmlm.languages.natural import Languages
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
-from hf_alignmlm.models.modeling import AlignedMaskedLM, embedding_matrix
+from hf_alignmlm.models.modeling import AlignedMaskedLM
+from hf_alignmlm.models.vocabulary import embedding_matrix
 from hf_alignmlm.objectives.base import IGNORE_INDEX
 from hf_alignmlm.objectives.collator import ObjectiveCollator
-from hf_alignmlm.runs import begin_checkpoint, seal_checkpoint
+from hf_alignmlm.runs import begin_checkpoint, seal_checkpoint, without_token
 
 logger = logging.get_logger(__name__)
 
@@ -39,16 +38,6 @@ _OWN_LOSS = (
 )
 # What is worth a line in every evaluation; the results file has all of it.
 LOGGED_ALIGNMENT = ("p1", "p1_seen", "p1_heldout", "csls_p1", "cosine_true", "cosine_random")
-
-
-@contextmanager
-def without_token(args: TrainingArguments) -> Iterator[None]:
-    """Keep the Hub's token out of the file of arguments that the library writes beside a model."""
-    token, args.hub_token = args.hub_token, None
-    try:
-        yield
-    finally:
-        args.hub_token = token
 
 
 @dataclass

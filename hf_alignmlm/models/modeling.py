@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import BertConfig
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.processing_utils import Unpack
@@ -18,6 +18,7 @@ from hf_alignmlm.models import kernels
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES, AlignmentLoss
 from hf_alignmlm.models.configuration import AlignedBertConfig
 from hf_alignmlm.models.loading import load_whole
+from hf_alignmlm.models.vocabulary import embedding_matrix
 from hf_alignmlm.objectives.base import IGNORE_INDEX, Objective
 
 # Options of `from_pretrained` that say where files are, and of `save_pretrained` for its push.
@@ -284,18 +285,6 @@ def _check_ids(dictionary: BilingualDictionary | None, vocab_size: int) -> None:
             f"the dictionary has ids from {min(ids)} to {max(ids)}, outside the model's vocabulary "
             f"of {vocab_size}: make it with the model's own tokenizer"
         )
-
-
-def embedding_matrix(embeddings: nn.Module) -> Tensor:
-    """The [V, d] word embeddings that a lookup gives: gathered, offloaded or adapted ones too."""
-    weight: Any = embeddings.weight
-    if hasattr(weight, "full_tensor"):
-        return weight.full_tensor()
-    if type(embeddings) is nn.Embedding and weight.device.type != "meta":
-        return weight
-    # An adapter or offloading: only the module itself knows its rows.
-    home = "cpu" if weight.device.type == "meta" else weight.device
-    return embeddings(torch.arange(weight.shape[0], device=home))
 
 
 def token_types(config: Any) -> int:

@@ -1,9 +1,10 @@
-"""A model for more tokens, or fewer, than it was trained with."""
+"""The word embeddings of a model: read, and made for more tokens or fewer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_alignmlm.data.extension import Mixture
@@ -35,3 +36,15 @@ def extend_embeddings(model: PreTrainedModel, mixtures: Sequence[Mixture], size:
         for number, mixture in enumerate(mixtures, size):
             weights = rows.new_tensor(list(mixture.values()))
             rows[number] = torch.tensordot(weights, rows[list(mixture)], 1) if mixture else mean
+
+
+def embedding_matrix(embeddings: nn.Module) -> Tensor:
+    """The [V, d] word embeddings that a lookup gives: gathered, offloaded or adapted ones too."""
+    weight: Any = embeddings.weight
+    if hasattr(weight, "full_tensor"):
+        return weight.full_tensor()
+    if type(embeddings) is nn.Embedding and weight.device.type != "meta":
+        return weight
+    # An adapter or offloading: only the module itself knows its rows.
+    home = "cpu" if weight.device.type == "meta" else weight.device
+    return embeddings(torch.arange(weight.shape[0], device=home))

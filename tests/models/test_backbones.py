@@ -19,7 +19,7 @@ from torch.utils.data import default_collate
 from hf_alignmlm import AutoModelForAlignedMaskedLM, BilingualDictionary
 from hf_alignmlm.models.backbones import BACKBONES
 from hf_alignmlm.models.kernels import PLAIN_ATTENTION
-from hf_alignmlm.models.modeling import embedding_matrix
+from hf_alignmlm.models.vocabulary import embedding_matrix
 from hf_alignmlm.objectives import Objective, ObjectiveCollator
 
 WEIGHTS = "model.safetensors"

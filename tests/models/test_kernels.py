@@ -10,7 +10,7 @@ from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.models import kernels
 from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
 from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import embedding_matrix
+from hf_alignmlm.models.vocabulary import embedding_matrix
 from hf_alignmlm.trainer import AlignMLMTrainer, AlignMLMTrainingArguments
 
 SHAPE = tiny.SHAPE | tiny.NO_DROPOUT

@@ -122,12 +122,12 @@ REFUSED = {
     "another pair": ({"dictionary_file": ["en-zz={t}/en-xx.txt"]}, "en-zz is no pair of en, xx"),
     "two files of a pair": (
         {"dictionary_file": ["en-xx={t}/en-xx.txt", "en-xx={t}/en-yy.txt"]},
-        "2 files of en-xx: join them",
+        "--dictionary_file has 2 values of one language or pair",
     ),
     "nothing to align": ({"objective": "align-mlm"}, "en-xx has no pairs of words to align"),
     "two datasets": (
         {"train_file": None, "dataset_name": ["en=a", "en=b"]},
-        "2 values of a language",
+        "--dataset_name has 2 values of one language or pair",
     ),
     "files and a dataset": ({"dataset_name": ["en=a"]}, "--train_file or --dataset_name"),
     "a balance of streams": (

@@ -20,11 +20,10 @@ from transformers.utils import logging
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.files import exclusive, read_json, write_json
 from hf_alignmlm.models.loading import load_whole
-from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir
+from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir, without_token
 from hf_alignmlm.tasks.finetuning.inputs import encode, load_rows, load_vocabulary
 from hf_alignmlm.tasks.finetuning.options import Run, check
 from hf_alignmlm.tasks.finetuning.results import SCORES, Tests, summary, test_name
-from hf_alignmlm.trainer import without_token
 
 logger = logging.get_logger(__name__)
 
