@@ -20,6 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.data import default_collate
 
 from hf_alignmlm.alignment import dictionary_alignment
+from hf_alignmlm.models.vocabulary import embedding_matrix
 
 WHOLE = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
