@@ -35,6 +35,7 @@ CHANGES = {
     # A window of two places to each side, in every other layer.
     "modernbert": {
         "pad_token_id": 0,
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")),
         "local_attention": 4,
         "global_attn_every_n_layers": 2,
         "num_hidden_layers": 4,
