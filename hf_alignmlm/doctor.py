@@ -18,7 +18,7 @@ from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import exclusive, write_text
 from hf_alignmlm.languages.natural import load_languages
-from hf_alignmlm.models.modeling import load_whole
+from hf_alignmlm.models.loading import load_whole
 from hf_alignmlm.report import TEMPLATES
 from hf_alignmlm.results import read_results
 

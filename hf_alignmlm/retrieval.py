@@ -15,7 +15,7 @@ from hf_alignmlm.data.parallel import read_parallel
 from hf_alignmlm.files import exclusive, write_json
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE
-from hf_alignmlm.models.modeling import load_whole
+from hf_alignmlm.models.loading import load_whole
 
 # Tokens of a batch, padding included.
 BATCH_TOKENS = 8192

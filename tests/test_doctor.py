@@ -10,7 +10,7 @@ from hf_alignmlm import cli
 from hf_alignmlm.data.dictionary import BilingualDictionary, join
 from hf_alignmlm.doctor import geometry
 from hf_alignmlm.languages.natural import NaturalLanguages
-from hf_alignmlm.models.modeling import BertForAlignedMaskedLM
+from hf_alignmlm.models.backbones import BertForAlignedMaskedLM
 
 PAIRS = [(i, 40 + i) for i in range(1, 30)] + [(3, 3), ((4, 5), (44, 45))]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
