@@ -130,3 +130,64 @@ def test_the_readmes_commands_run_and_its_snippets_after_them(tmp_path, monkeypa
     assert len(snippets) >= 6
     for code in snippets:
         exec(compile(code, "snippet", "exec"), {"__name__": "__main__"})
+
+
+def conllu(sentences):
+    """Sentences as the text of a CoNLL-U file."""
+    blocks = []
+    for s in sentences:
+        columns = zip(s.words, s.upos, s.heads, s.deprels, strict=True)
+        rows = [
+            f"{n}\t{word}\t_\t{tag}\t_\t_\t{head}\t{relation}\t_\t_"
+            for n, (word, tag, head, relation) in enumerate(columns, 1)
+        ]
+        blocks.append("\n".join(rows) + "\n\n")
+    return "".join(blocks)
+
+
+def test_the_way_from_two_texts_to_a_tagger_runs(tmp_path, monkeypatch):
+    """docs/your_language.md: all commands but one that needs the Hub, and its snippet."""
+    sentences = list(islice(minienglish.sentences(), 400))
+    lines = [" ".join(s.words) for s in sentences]
+    turned = {
+        end: [" ".join(w[::-1] + end for w in line.split()) for line in lines] for end in "ab"
+    }
+    words = sorted({word for s in sentences for word in s.words})
+    files = {
+        "english.txt": lines[:250],
+        "swahili.txt": turned["a"][150:],
+        "kinyarwanda.txt": turned["b"][200:],
+        "words.txt": [f"{word}\t{word[::-1]}a" for word in words],
+        "words-rw.txt": [f"{word}\t{word[::-1]}b" for word in words],
+        "verses.tsv": map("\t".join, zip(lines, turned["a"], strict=True)),
+        "train.conllu": [conllu(sentences[:100])],
+        "test.conllu": [conllu(sentences[100:150])],
+    }
+    for name, rows in files.items():
+        (tmp_path / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    page = DOCS / "your_language.md"
+    todo = [
+        [command, *given, *MORE.get(command, "").split()]
+        for command, given in commands(page)
+        if command in ("tag", "doctor", "card") or "FacebookAI/xlm-roberta-base" not in given
+    ]
+    assert [command for command, *_ in todo] == [
+        *("pretrain", "tag", "doctor", "card", "pretrain", "pretrain")
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, json.dumps(todo)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs/align-mlm-en-sw-rw/all_results.json").exists()
+    assert (tmp_path / "runs/en-sw/doctor.md").exists()
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(page)
+    space = {"__name__": "__main__"}
+    exec(compile(code, "snippet", "exec"), space)
+    assert {tag["entity"] for tag in space["tagger"]("Tom sees a cat.")} <= {
+        tag for s in sentences for tag in s.upos
+    }

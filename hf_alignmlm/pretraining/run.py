@@ -109,7 +109,7 @@ class Run:
 
 def check(argv: Sequence[str] | None) -> Run | None:
     """The run that is asked for; None where its folder holds it, finished. Writes nothing."""
-    chosen = peek(argv, size="mini", objective="align-mlm", language="trans_inv")
+    chosen = peek(argv, size="mini", objective="align-mlm")
     if chosen["size"] not in SIZES:
         raise ValueError(f"unknown size {chosen['size']!r}: known are {', '.join(SIZES)}")
     size, objective_class = SIZES[chosen["size"]], find_objective(chosen["objective"])
@@ -120,7 +120,7 @@ def check(argv: Sequence[str] | None) -> Run | None:
     (model, data, objective, args), arguments = parse(
         [ModelArguments, DataArguments, objective_class, AlignMLMTrainingArguments],
         argv,
-        output_dir=f"runs/{chosen['objective']}-{chosen['language']}",
+        output_dir="runs",
         **training,
     )
     # The library would push checkpoints as they come, under a card of its own.
@@ -137,6 +137,8 @@ def check(argv: Sequence[str] | None) -> Run | None:
             raise ValueError(f"--{idle[0]} does nothing beside --{other}: leave one of them out")
     length = data.max_seq_length or size.max_seq_length
     run = Run(model, data, objective, args, arguments, _languages(data, given), length)
+    if "output_dir" not in given:
+        args.output_dir = arguments["output_dir"] = f"runs/{objective.name}-{run.language.name}"
     _check_data(run)
     _check_tokenizer(run)
     overwrite, keep = args.overwrite_output_dir, model.model_name_or_path
