@@ -118,8 +118,10 @@ class Driver:
 
     def check_data(self) -> None:
         """Raise a ValueError that names all files that --data_dir lacks for the waiting steps."""
-        words = dict.fromkeys(w for s in self.waiting for w in s.command if w.startswith("{data}/"))
-        if lacking := [w[7:] for w in words if not Path(self.path(w)).exists()]:
+        # A file may stand behind the name of its language: en={data}/a.txt.
+        words = (w.rpartition("{data}/") for step in self.waiting for w in step.command)
+        files = dict.fromkeys(file for _, found, file in words if found)
+        if lacking := [file for file in files if not Path(self.options.data_dir, file).exists()]:
             raise ValueError(
                 f"--data_dir {self.options.data_dir} lacks {', '.join(lacking)} "
                 "(docs/reproduction/README.md tells what they are)"
