@@ -15,6 +15,7 @@ from hf_alignmlm.data.parallel import read_parallel
 from hf_alignmlm.files import exclusive, write_json
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE
+from hf_alignmlm.models.configuration import positions
 from hf_alignmlm.models.loading import load_whole
 
 # Tokens of a batch, padding included.
@@ -34,8 +35,7 @@ def sentence_states(
     The first layer is that of the embeddings. Special tokens are left out; what a model has no
     positions for is cut. `token_type` is that of all tokens, for models that tell languages apart.
     """
-    positions = getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
-    longest = min(tokenizer.model_max_length, positions)
+    longest = min(tokenizer.model_max_length, positions(model.config))
     options: dict[str, Any] = {"truncation": True, "max_length": longest}
     encoded = tokenizer(list(texts), return_special_tokens_mask=True, **options)
     rows = [

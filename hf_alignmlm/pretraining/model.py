@@ -9,8 +9,8 @@ from transformers import AutoConfig, set_seed
 from hf_alignmlm.data.extension import initial_rows
 from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.models.backbones import AutoModelForAlignedMaskedLM, find, read_config
-from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import AlignedMaskedLM, token_types
+from hf_alignmlm.models.configuration import AlignedBertConfig, token_types
+from hf_alignmlm.models.modeling import AlignedMaskedLM
 from hf_alignmlm.models.vocabulary import extend_embeddings, resize_embeddings
 from hf_alignmlm.pretraining.run import Run
 from hf_alignmlm.sizes import SIZES
