@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hf_alignmlm.data.dictionary import Pair, Pieces
 from hf_alignmlm.data.encoding import WordEncoder
-from hf_alignmlm.data.tokenizer import wrap_state
+from hf_alignmlm.data.tokenizer import continuation, wrap_state
 from hf_alignmlm.languages.natural import NaturalLanguages
 from hf_alignmlm.languages.spelling import is_punctuation
 
@@ -60,13 +60,9 @@ def _encoder(tokenizer: PreTrainedTokenizerBase) -> WordEncoder:
     return WordEncoder(tokenizer, NaturalLanguages(("any",)))
 
 
-def _prefix(tokenizer: PreTrainedTokenizerBase) -> str:
-    return getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None) or ""
-
-
 def _missing_characters(tokenizer: PreTrainedTokenizerBase, words: Counter[str]) -> list[str]:
     """The forms of characters that make words unknown, the most frequent first."""
-    encode, prefix = _encoder(tokenizer).original, _prefix(tokenizer)
+    encode, prefix = _encoder(tokenizer).original, continuation(tokenizer)
     normalizer, vocabulary = tokenizer.backend_tokenizer.normalizer, tokenizer.get_vocab()
     counts: Counter[str] = Counter()
     for word, n in words.items():
@@ -98,7 +94,7 @@ def _merged(
     trainer = BpeTrainer(vocab_size=size, min_frequency=2, show_progress=False)
     bpe.train_from_iterator((f"{word} " * n for word, n in coded.items()), trainer)
 
-    prefix = _prefix(tokenizer)
+    prefix = continuation(tokenizer)
     tokens = tokenizer.convert_ids_to_tokens(used)
 
     def spelled(word: str) -> str:
@@ -178,7 +174,7 @@ def _own_pieces(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> li
 
     A model of pieces takes them as text: of "##tion" it makes "##tio" and "##n".
     """
-    model, prefix = tokenizer.backend_tokenizer.model, _prefix(tokenizer)
+    model, prefix = tokenizer.backend_tokenizer.model, continuation(tokenizer)
     vocabulary = tokenizer.get_vocab().keys()
 
     def known(token: str) -> Iterator[str]:

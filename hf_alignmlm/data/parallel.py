@@ -1,6 +1,5 @@
 """Parallel text: rows of a sentence and its translation, read, checked and as token ids."""
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm.data.formats import (
+    Corpus,
     Row,
     check_file,
     code_digest,
@@ -23,7 +23,7 @@ from hf_alignmlm.data.formats import (
     file_stamp,
 )
 from hf_alignmlm.data.rows import as_text
-from hf_alignmlm.data.sources import map_tables
+from hf_alignmlm.data.sources import first_rows, held_out, map_tables
 from hf_alignmlm.data.tokenizer import encode_texts
 from hf_alignmlm.files import read_lines
 
@@ -146,14 +146,11 @@ def load_parallel(
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
     **source: Any,
-) -> tuple[Dataset, Dataset]:
+) -> tuple[Corpus, Corpus]:
     """`read_parallel` in two: the last part, of so many percent, is to validate on."""
     rows = read_parallel(pair, files, **source)
-    end = len(rows) - math.ceil(len(rows) * validation_split_percentage / 100)
-    if not end:
-        raise ValueError(f"{pair} has one pair of sentences, of which none is left to train on")
-    parts = range(end)[:max_train_samples], range(end, len(rows))[:max_eval_samples]
-    return rows.select(parts[0]), rows.select(parts[1])
+    train, validation = held_out(rows, validation_split_percentage, None, pair)
+    return first_rows(train, max_train_samples), first_rows(validation, max_eval_samples)
 
 
 def _encode(

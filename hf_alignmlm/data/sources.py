@@ -139,7 +139,7 @@ def hub_corpus(
         return _checked(corpus, name)
 
 
-def _first(corpus: Corpus, count: int | None) -> Corpus:
+def first_rows(corpus: Corpus, count: int | None) -> Corpus:
     if count is None:
         return corpus
     if isinstance(corpus, IterableDataset):
@@ -147,7 +147,7 @@ def _first(corpus: Corpus, count: int | None) -> Corpus:
     return corpus.select(range(min(count, len(corpus))))
 
 
-def _held_out(
+def held_out(
     train: Corpus, percentage: int, max_rows: int | None, source: str
 ) -> tuple[Corpus, Corpus]:
     """A corpus in two: its last part is for validation; of a stream, its first rows are."""
@@ -156,7 +156,8 @@ def _held_out(
         return train.skip(count), train.take(count)
     if len(train) < 2:
         raise ValueError(
-            f"{source} has one row of text, which gives no validation set: give a --validation_file"
+            f"{source} has one row of text, of which none is left to train on: give more, or a "
+            "validation set"
         )
     # Nothing is drawn. The seed is there because the cache would else take each split for another.
     parts = train.train_test_split(percentage / 100, shuffle=False, seed=0)
@@ -199,10 +200,10 @@ def load_splits(
         train = embedded_corpus("train", streaming=streaming)
         validation = embedded_corpus("validation", streaming=streaming)
     if validation is None:
-        train, validation = _held_out(
+        train, validation = held_out(
             train, percentage, max_eval_samples, ", ".join(train_file) or str(dataset_name)
         )
-    return _first(train, max_train_samples), _first(validation, max_eval_samples)
+    return first_rows(train, max_train_samples), first_rows(validation, max_eval_samples)
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:
@@ -221,7 +222,7 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
 def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[str]:
     """The corpora as plain texts, to train a tokenizer on; of a stream, `limit` rows at most."""
     for corpus in corpora:
-        for row in _first(corpus, limit) if isinstance(corpus, IterableDataset) else corpus:
+        for row in first_rows(corpus, limit) if isinstance(corpus, IterableDataset) else corpus:
             yield row_text(row)
 
 

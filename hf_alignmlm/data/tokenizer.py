@@ -78,6 +78,11 @@ def text_encoder(tokenizer: str) -> Tokenizer:
     return made
 
 
+def continuation(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What pieces begin with that go on with a word, as "##"; empty where a model has no such."""
+    return getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None) or ""
+
+
 def encode_texts(tokenizer: str, texts: Iterable[str]) -> list[list[int]]:
     """The ids of texts by the tokenizer of this JSON, without special tokens."""
     stripped = [text.strip() for text in texts]

@@ -111,7 +111,8 @@ class AlignedMaskedLM(_MaskedLM):
         if name not in ALIGNMENT_LOSSES:
             known = ", ".join(ALIGNMENT_LOSSES)
             raise ValueError(f"unknown alignment_loss_type {name!r}: known are {known}")
-        _check_ids(dictionary, self.config.vocab_size)
+        if dictionary is not None:
+            dictionary.check_ids(self.config.vocab_size)
         self.dictionary = dictionary
         self.alignment_loss = None
         if dictionary is not None and dictionary.seen:
@@ -221,7 +222,8 @@ class AlignedMaskedLM(_MaskedLM):
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any):  # type: ignore[no-untyped-def]
         """The library's; ValueError where the dictionary has ids that would be cut off."""
-        _check_ids(self.dictionary, new_num_tokens or self.config.vocab_size)
+        if self.dictionary is not None:
+            self.dictionary.check_ids(new_num_tokens or self.config.vocab_size)
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
     def save_pretrained(  # type: ignore[override]
@@ -270,13 +272,3 @@ class AlignedMaskedLM(_MaskedLM):
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
         return model
-
-
-def _check_ids(dictionary: BilingualDictionary | None, vocab_size: int) -> None:
-    pairs = () if dictionary is None else dictionary.pairs
-    ids = [i for pair in pairs for word in pair for i in word]
-    if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
-        raise ValueError(
-            f"the dictionary has ids from {min(ids)} to {max(ids)}, outside the model's vocabulary "
-            f"of {vocab_size}: make it with the model's own tokenizer"
-        )
