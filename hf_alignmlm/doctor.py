@@ -21,7 +21,7 @@ from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE
 from hf_alignmlm.models.loading import load_whole
 from hf_alignmlm.report import TEMPLATES
-from hf_alignmlm.results import read_results
+from hf_alignmlm.results import read_results, tested
 
 PAGE_FILE = "doctor.md"
 # Words whose nearest word of the other language is looked up.
@@ -64,8 +64,12 @@ def diagnosis(
         | {"name": name, "scores": dictionary_alignment(embeddings, part)}
         for name, part in parts
     ]
-    results = read_results(transfer) if transfer else []
-    tasks = [result for result in results if "task" in result and "bz" in result]
+    tasks = [
+        {**scores, "task": result["task"], "language": name}
+        for result in (read_results(transfer) if transfer else ())
+        for name, scores in (tested(result) if "task" in result else ())
+        if scores.get("bz") is not None
+    ]
     page = TEMPLATES.get_template("doctor.md.jinja").render(folder=folder, parts=found, tasks=tasks)
     return page.rstrip() + "\n"
 

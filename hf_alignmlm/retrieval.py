@@ -14,7 +14,7 @@ from hf_alignmlm.arguments import by_language, one_line_errors, versions
 from hf_alignmlm.data.parallel import read_parallel
 from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import exclusive, write_json
-from hf_alignmlm.languages.natural import NaturalLanguages, load_languages
+from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE
 from hf_alignmlm.models.configuration import positions
 from hf_alignmlm.models.loading import load_whole
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         model = load_whole(AutoModel, options.checkpoint).eval()
         model = model.to(torch.accelerator.current_accelerator() or "cpu")
-        tokenizer = load_tokenizer(options.checkpoint, NaturalLanguages(("any",)))
+        tokenizer = load_tokenizer(options.checkpoint)
         types = {pair: _token_types(options.checkpoint, model.config, pair) for pair in texts}
         results: dict[str, Any] = {"checkpoint": options.checkpoint, "sentences": {}, "layers": {}}
         for pair, columns in texts.items():

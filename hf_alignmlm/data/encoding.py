@@ -134,9 +134,8 @@ class WordEncoder:
     two spaces. It has the ids that it has within a text, with the space before it.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: Languages):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: Languages | None = None):
         """`tokenizer` may be the JSON of a `tokenizers.Tokenizer`, to travel between processes."""
-        self.language = language
         self._spell = language.spell if isinstance(language, SyntheticLanguage) else str
         self._backend = text_encoder(
             tokenizer if isinstance(tokenizer, str) else tokenizer.backend_tokenizer.to_str()

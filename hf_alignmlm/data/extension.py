@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from hf_alignmlm.data.dictionary import Pair, Pieces
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import continuation, wrap_state
-from hf_alignmlm.languages.natural import NaturalLanguages
 from hf_alignmlm.languages.spelling import is_punctuation
 
 # Old ids and their weights, which sum to 1; none for a piece that no old one is part of.
@@ -46,7 +45,7 @@ def extend_tokenizer(
             f"a {kind} tokenizer cannot be extended: take a checkpoint with WordPiece, BPE or "
             "Unigram, or leave --extend_vocab out"
         )
-    split = _encoder(tokenizer).words
+    split = WordEncoder(tokenizer).words
     words = Counter(chain.from_iterable(map(split, texts)))
     characters = _missing_characters(tokenizer, words)[: count // 2]
     extended = _extended(tokenizer, dict.fromkeys(characters, None), [])
@@ -56,13 +55,9 @@ def extend_tokenizer(
     return _extended(extended, pieces, merges)
 
 
-def _encoder(tokenizer: PreTrainedTokenizerBase) -> WordEncoder:
-    return WordEncoder(tokenizer, NaturalLanguages(("any",)))
-
-
 def _missing_characters(tokenizer: PreTrainedTokenizerBase, words: Counter[str]) -> list[str]:
     """The forms of characters that make words unknown, the most frequent first."""
-    encode, prefix = _encoder(tokenizer).original, continuation(tokenizer)
+    encode, prefix = WordEncoder(tokenizer).original, continuation(tokenizer)
     normalizer, vocabulary = tokenizer.backend_tokenizer.normalizer, tokenizer.get_vocab()
     counts: Counter[str] = Counter()
     for word, n in words.items():
@@ -80,7 +75,7 @@ def _merged(
     tokenizer: PreTrainedTokenizerBase, words: Counter[str], count: int
 ) -> tuple[dict[str, float], list[tuple[str, str]]]:
     """New pieces with their log-probabilities, and the merges that make them."""
-    units_of, units = _encoder(tokenizer).units, Counter[Pieces]()
+    units_of, units = WordEncoder(tokenizer).units, Counter[Pieces]()
     for word, n in words.items():
         for unit in units_of(word):
             if tokenizer.unk_token_id not in unit and len(unit) <= LONGEST:

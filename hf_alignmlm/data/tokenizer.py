@@ -91,7 +91,7 @@ def encode_texts(tokenizer: str, texts: Iterable[str]) -> list[list[int]]:
 
 
 def load_tokenizer(
-    name_or_path: str, languages: Languages, **kwargs: Any
+    name_or_path: str, languages: Languages | None = None, **kwargs: Any
 ) -> PreTrainedTokenizerBase:
     """Any checkpoint's tokenizer, checked to be one that these languages can use.
 
