@@ -124,9 +124,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             pair: read_parallel(pair, files)[: options.max_samples]
             for pair, files in by_language("parallel_file", options.parallel_file).items()
         }
+        tokenizer = load_tokenizer(options.checkpoint)
         model = load_whole(AutoModel, options.checkpoint).eval()
         model = model.to(torch.accelerator.current_accelerator() or "cpu")
-        tokenizer = load_tokenizer(options.checkpoint)
         types = {pair: _token_types(options.checkpoint, model.config, pair) for pair in texts}
         results: dict[str, Any] = {"checkpoint": options.checkpoint, "sentences": {}, "layers": {}}
         for pair, columns in texts.items():
