@@ -43,12 +43,7 @@ TOKENIZED |= {"order": _IDS, "index": Value("int64")}
 
 
 def _tokenize(
-    batch: pa.Table,
-    indices: list[int],
-    *,
-    tokenizer: str,
-    language: SyntheticLanguage,
-    name: str,
+    batch: pa.Table, indices: list[int], *, tokenizer: str, language: SyntheticLanguage, name: str
 ) -> pa.Table:
     """The sentences of a batch of rows; a row in the derived script gives the index -1 - row."""
     encoder = _encoder(tokenizer, language)
