@@ -156,8 +156,8 @@ def held_out(
         return train.skip(count), train.take(count)
     if len(train) < 2:
         raise ValueError(
-            f"{source} has one row of text, of which none is left to train on: give more, or a "
-            "validation set"
+            f"{source} has one row of text, of which none is left to train on: add rows or, for a "
+            "corpus, give a --validation_file"
         )
     # Nothing is drawn. The seed is there because the cache would else take each split for another.
     parts = train.train_test_split(percentage / 100, shuffle=False, seed=0)
