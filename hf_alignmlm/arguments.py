@@ -5,6 +5,7 @@ import contextlib
 import copy
 import importlib.metadata
 import math
+import os
 import platform
 import re
 import sys
@@ -141,16 +142,23 @@ def option_names(argv: Sequence[str] | None) -> list[str]:
     return [name.replace("-", "_") for name in names]
 
 
-def by_language(option: str, values: Sequence[str]) -> dict[str, list[str]]:
-    """The values of an option by the name before each, as of `fr=a.txt`; "" where none has one.
+def split_name(value: str) -> tuple[str, str]:
+    """The name before a value, as of `fr=a.txt`, and the value; "" where it has none.
 
-    A file that is itself called `fr=a.txt` is that file. ValueError if some have a name and some
-    have not.
+    A file that is itself called `fr=a.txt` is that file.
+    """
+    match = None if os.path.exists(value) else NAMED.fullmatch(value)
+    return (match[1], match[2]) if match else ("", value)
+
+
+def by_language(option: str, values: Sequence[str]) -> dict[str, list[str]]:
+    """The values of an option by the name before each (`split_name`).
+
+    ValueError if some have a name and some have not.
     """
     named: dict[str, list[str]] = {}
-    for value in values:
-        match = None if Path(value).exists() else NAMED.fullmatch(value)
-        named.setdefault(match[1] if match else "", []).append(match[2] if match else value)
+    for name, value in map(split_name, values):
+        named.setdefault(name, []).append(value)
     if "" in named and len(named) > 1:
         raise ValueError(
             f"--{option}: {named[''][0]} names no language, but others do: give all as NAME=FILE"

@@ -16,7 +16,7 @@ from hf_alignmlm import __version__
 
 # Name: module, function, its arguments after the command line, and the line of --help.
 COMMANDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
-    "pretrain": ("pretraining", "main", (), "pre-train a masked LM on a language and its twin"),
+    "pretrain": ("pretraining", "main", (), "pre-train a masked LM on two languages or more"),
     "tag": ("tasks.finetuning", "main", ("tag",), "fine-tune for POS, NER …; test the transfer"),
     "nli": ("tasks.finetuning", "main", ("nli",), "fine-tune for inference; test the transfer"),
     "corpus": ("hub.build", "main", (), "build a dataset of a corpus or task and its twin"),

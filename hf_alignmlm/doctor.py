@@ -18,9 +18,10 @@ from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import exclusive, write_text
 from hf_alignmlm.languages.natural import load_languages
+from hf_alignmlm.languages.synthetic import LANGUAGE_FILE
 from hf_alignmlm.models.loading import load_whole
 from hf_alignmlm.report import TEMPLATES
-from hf_alignmlm.results import read_results
+from hf_alignmlm.results import read_results, tested
 
 PAGE_FILE = "doctor.md"
 # Words whose nearest word of the other language is looked up.
@@ -54,9 +55,8 @@ def diagnosis(
     """The page on a checkpoint; its own dictionary where none is given. ValueError for neither."""
     dictionary = dictionary or BilingualDictionary.from_pretrained(folder)
     embeddings = load_whole(AutoModel, folder).get_input_embeddings().weight.detach()
-    if (last := max(max(word) for pair in dictionary.pairs for word in pair)) >= len(embeddings):
-        raise ValueError(f"{folder} has {len(embeddings)} embeddings, the dictionary id {last}")
-    names = load_languages(folder).names if Path(folder, "language.json").exists() else ()
+    dictionary.check_ids(len(embeddings))
+    names = load_languages(folder).names if Path(folder, LANGUAGE_FILE).exists() else ()
     parts = dictionary.parts or (("-".join(names[:2]) or "source-target", dictionary),)
     found = [
         coverage(part, ("source", "target"))
@@ -64,8 +64,12 @@ def diagnosis(
         | {"name": name, "scores": dictionary_alignment(embeddings, part)}
         for name, part in parts
     ]
-    results = read_results(transfer) if transfer else []
-    tasks = [result for result in results if "task" in result and "bz" in result]
+    tasks = [
+        {**scores, "task": result["task"], "language": name}
+        for result in (read_results(transfer) if transfer else ())
+        for name, scores in (tested(result) if "task" in result else ())
+        if scores.get("bz") is not None
+    ]
     page = TEMPLATES.get_template("doctor.md.jinja").render(folder=folder, parts=found, tasks=tasks)
     return page.rstrip() + "\n"
 
@@ -77,12 +81,17 @@ def read_dictionary(folder: str, files: Sequence[str]) -> BilingualDictionary | 
     languages = load_languages(folder)
     tokenizer = load_tokenizer(folder, languages)
     encode = WordEncoder(tokenizer, languages).original
-    read = {
-        name: BilingualDictionary.from_file(path, encode, unknown_id=tokenizer.unk_token_id)
-        for name, paths in by_language("dictionary_file", files).items()
-        for path in paths
-    }
-    return join(read)
+    named, unknown = by_language("dictionary_file", files), tokenizer.unk_token_id
+    if twice := [paths[0] for paths in named.values() if len(paths) > 1]:
+        raise ValueError(
+            f"--dictionary_file: {twice[0]} is not alone: give one a pair of languages"
+        )
+    return join(
+        {
+            pair: BilingualDictionary.from_file(path, encode, unknown_id=unknown)
+            for pair, (path,) in named.items()
+        }
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

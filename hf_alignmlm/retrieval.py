@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_alignmlm.alignment import alignment_scores
 from hf_alignmlm.arguments import by_language, one_line_errors, versions
 from hf_alignmlm.data.parallel import read_parallel
+from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import exclusive, write_json
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE
+from hf_alignmlm.models.configuration import positions
 from hf_alignmlm.models.loading import load_whole
 
 # Tokens of a batch, padding included.
@@ -34,8 +36,7 @@ def sentence_states(
     The first layer is that of the embeddings. Special tokens are left out; what a model has no
     positions for is cut. `token_type` is that of all tokens, for models that tell languages apart.
     """
-    positions = getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
-    longest = min(tokenizer.model_max_length, positions)
+    longest = min(tokenizer.model_max_length, positions(model.config))
     options: dict[str, Any] = {"truncation": True, "max_length": longest}
     encoded = tokenizer(list(texts), return_special_tokens_mask=True, **options)
     rows = [
@@ -105,16 +106,6 @@ def _token_types(checkpoint: str, config: Any, pair: str) -> tuple[int | None, i
     return source, target
 
 
-def _load(checkpoint: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    try:
-        model = load_whole(AutoModel, checkpoint)
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    except Exception as error:  # of a damaged file, there is no common class
-        raise ValueError(f"{checkpoint} does not load as a checkpoint: {error}") from None
-    device = torch.accelerator.current_accelerator() or "cpu"
-    return model.eval().to(device), tokenizer
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """`alignmlm retrieval CHECKPOINT --parallel_file en-fr=FILE`: a line a layer, and JSON."""
     cli = argparse.ArgumentParser(
@@ -133,7 +124,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             pair: read_parallel(pair, files)[: options.max_samples]
             for pair, files in by_language("parallel_file", options.parallel_file).items()
         }
-        model, tokenizer = _load(options.checkpoint)
+        tokenizer = load_tokenizer(options.checkpoint)
+        model = load_whole(AutoModel, options.checkpoint).eval()
+        model = model.to(torch.accelerator.current_accelerator() or "cpu")
         types = {pair: _token_types(options.checkpoint, model.config, pair) for pair in texts}
         results: dict[str, Any] = {"checkpoint": options.checkpoint, "sentences": {}, "layers": {}}
         for pair, columns in texts.items():

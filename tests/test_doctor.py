@@ -76,8 +76,11 @@ def test_frequency_parts_and_tasks_have_their_lines(tmp_path):
     tasks = tmp_path / "tasks"
     for task, score in (("pos", 22.0), ("ner", 60.0)):
         (tasks / task).mkdir(parents=True)
-        result = {"task": task, "language": "en-fr", "objective": "mlm", "bz": score}
-        result |= {"bz_by_seed": [score], "majority_baseline": 20.0, "arguments": {}}
+        scores = {"bz": score, "bz_by_seed": [score], "majority_baseline": 20.0}
+        result = {"task": task, "language": "en-fr", "objective": "mlm", "arguments": {}}
+        if task == "ner":  # whose own baseline is the source's
+            result |= {"languages": ["en", "fr"], "bz": score, "majority_baseline": 70.0}
+        result |= scores if task == "pos" else {"transfer": {"fr": scores}}
         (tasks / task / "all_results.json").write_text(json.dumps(result))
     page(run, "--transfer", str(tasks), "--output", str(tmp_path / "page.md"))
     text = (tmp_path / "page.md").read_text()

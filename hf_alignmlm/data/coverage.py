@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_alignmlm.data.dictionary import BilingualDictionary, Pieces
+from hf_alignmlm.data.tokenizer import continuation
 
 # Rows of text that are looked through at once.
 _BATCH = 100_000
@@ -49,8 +50,7 @@ def _going_on(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     Without a mark, letters go on and punctuation does not: `s` after `▁cat`, but not `,`.
     """
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    prefix = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
-    if prefix:
+    if prefix := continuation(tokenizer):
         return np.array([*(token.startswith(prefix) for token in tokens), False])
     begins = [t.startswith(_WORD_STARTS) or unicodedata.category(t[0])[0] in "PSZ" for t in tokens]
     return ~np.array([*begins, True])

@@ -135,6 +135,15 @@ class BilingualDictionary:
             )
         return cls.from_pairs(pairs, fraction=fraction, seed=seed, skipped=skipped)
 
+    def check_ids(self, vocab_size: int) -> None:
+        """Raise ValueError where a word has a token outside a vocabulary of that size."""
+        ids = [i for pair in self.pairs for word in pair for i in word]
+        if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
+            raise ValueError(
+                f"the dictionary has ids from {min(ids)} to {max(ids)}, outside the model's "
+                f"vocabulary of {vocab_size}: make it with the model's own tokenizer"
+            )
+
     def with_counts(self, original: Iterable[int], derived: Iterable[int]) -> Self:
         """This dictionary, with how often the words of each side occur, in the order of `words`."""
         counts = tuple(original), tuple(derived)

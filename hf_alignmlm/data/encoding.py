@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Features, IterableDataset, List, Value
-from tokenizers import Tokenizer, models
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_alignmlm.data.formats import Corpus, code_digest
+from hf_alignmlm.data.formats import Corpus
 from hf_alignmlm.data.rows import SENTENCES_PER_LINE, row_text, sentences
-from hf_alignmlm.data.sources import column_names
+from hf_alignmlm.data.sources import map_tables
+from hf_alignmlm.data.tokenizer import text_encoder
 from hf_alignmlm.languages.natural import Languages
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
@@ -43,13 +43,7 @@ TOKENIZED |= {"order": _IDS, "index": Value("int64")}
 
 
 def _tokenize(
-    batch: pa.Table,
-    indices: list[int],
-    *,
-    tokenizer: str,
-    language: SyntheticLanguage,
-    digest: str,
-    name: str,
+    batch: pa.Table, indices: list[int], *, tokenizer: str, language: SyntheticLanguage, name: str
 ) -> pa.Table:
     """The sentences of a batch of rows; a row in the derived script gives the index -1 - row."""
     encoder = _encoder(tokenizer, language)
@@ -83,11 +77,6 @@ def _tokenize(
     return table if pc.all(used).as_py() else table.filter(used)
 
 
-def _tokenize_stream(batch: dict[str, list[Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
-    # Streams have rows without types, and take no tables.
-    return _tokenize(pa.table(batch), *args, **kwargs).to_pydict()
-
-
 def _is_sentence(name: str, reported: list[int], index: int) -> bool:
     """Whether a row of a stream is a sentence; the first skipped line is reported."""
     if index < 0 and not reported:
@@ -113,14 +102,12 @@ def tokenize_corpus(
     reported, as it is met.
     """
     backend = tokenizer.backend_tokenizer.to_str()
-    arguments = {"tokenizer": backend, "language": language, "digest": code_digest(), "name": name}
-    options: dict[str, Any] = {"with_indices": True, "batched": True, "fn_kwargs": arguments}
-    options |= {"remove_columns": column_names(corpus), "features": TOKENIZED}
-    if isinstance(corpus, IterableDataset):
-        stream = corpus.map(_tokenize_stream, **options)
-        return stream.filter(partial(_is_sentence, name, []), input_columns="index")
-    options |= {"batch_size": TOKENIZING_BATCH, "num_proc": num_proc, "desc": f"Tokenizing {name}"}
-    tokenized = corpus.with_format("arrow").map(_tokenize, **options).with_format(None)
+    options: dict[str, Any] = {"tokenizer": backend, "language": language, "name": name}
+    if not isinstance(corpus, IterableDataset):
+        options |= {"batch_size": TOKENIZING_BATCH, "num_proc": num_proc}
+    tokenized = map_tables(corpus, _tokenize, TOKENIZED, desc=f"Tokenizing {name}", **options)
+    if isinstance(tokenized, IterableDataset):
+        return tokenized.filter(partial(_is_sentence, name, []), input_columns="index")
     index = tokenized.with_format("numpy")["index"][:]
     skipped = index[index < 0]
     if len(skipped):
@@ -142,11 +129,10 @@ class WordEncoder:
     two spaces. It has the ids that it has within a text, with the space before it.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: Languages):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | str, language: Languages | None = None):
         """`tokenizer` may be the JSON of a `tokenizers.Tokenizer`, to travel between processes."""
-        self.language = language
         self._spell = language.spell if isinstance(language, SyntheticLanguage) else str
-        self._backend = Tokenizer.from_str(
+        self._backend = text_encoder(
             tokenizer if isinstance(tokenizer, str) else tokenizer.backend_tokenizer.to_str()
         )
         self._model = self._backend.model
@@ -154,10 +140,6 @@ class WordEncoder:
         normalizer = self._backend.normalizer
         plain = self._bert and isinstance(normalizer, BertNormalizer)
         self._cased = plain and not normalizer.lowercase
-        # Unigram has its special tokens among its pieces: in a text they stay text.
-        added = self._backend.get_added_tokens_decoder()
-        special = {i for i, token in added.items() if token.special}
-        self._special = special if isinstance(self._model, models.Unigram) else set()
         self._units = lru_cache(maxsize=WORDS_KEPT)(self._split)
         self.original = lru_cache(maxsize=WORDS_KEPT)(self._original)
         self._before = 0 if self._bert else len(self._ids(self._split(BEFORE)))
@@ -181,11 +163,7 @@ class WordEncoder:
 
     def _ids(self, words: Iterable[str]) -> tuple[int, ...]:
         # The model alone tokenizes, so that a literal "[MASK]" in a text stays text.
-        ids = tuple([token.id for word in words for token in self._model.tokenize(word)])
-        if not self._special or self._special.isdisjoint(ids):
-            return ids
-        [unknown] = self._model.tokenize("\uffff")  # which is no character
-        return tuple(unknown.id if i in self._special else i for i in ids)
+        return tuple([token.id for word in words for token in self._model.tokenize(word)])
 
     def _original(self, word: str) -> tuple[int, ...]:
         if self._bert:

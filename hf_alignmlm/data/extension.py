@@ -17,8 +17,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hf_alignmlm.data.dictionary import Pair, Pieces
 from hf_alignmlm.data.encoding import WordEncoder
-from hf_alignmlm.data.tokenizer import wrap_state
-from hf_alignmlm.languages.natural import NaturalLanguages
+from hf_alignmlm.data.tokenizer import continuation, wrap_state
 from hf_alignmlm.languages.spelling import is_punctuation
 
 # Old ids and their weights, which sum to 1; none for a piece that no old one is part of.
@@ -46,7 +45,7 @@ def extend_tokenizer(
             f"a {kind} tokenizer cannot be extended: take a checkpoint with WordPiece, BPE or "
             "Unigram, or leave --extend_vocab out"
         )
-    split = _encoder(tokenizer).words
+    split = WordEncoder(tokenizer).words
     words = Counter(chain.from_iterable(map(split, texts)))
     characters = _missing_characters(tokenizer, words)[: count // 2]
     extended = _extended(tokenizer, dict.fromkeys(characters, None), [])
@@ -56,17 +55,9 @@ def extend_tokenizer(
     return _extended(extended, pieces, merges)
 
 
-def _encoder(tokenizer: PreTrainedTokenizerBase) -> WordEncoder:
-    return WordEncoder(tokenizer, NaturalLanguages(("any",)))
-
-
-def _prefix(tokenizer: PreTrainedTokenizerBase) -> str:
-    return getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None) or ""
-
-
 def _missing_characters(tokenizer: PreTrainedTokenizerBase, words: Counter[str]) -> list[str]:
     """The forms of characters that make words unknown, the most frequent first."""
-    encode, prefix = _encoder(tokenizer).original, _prefix(tokenizer)
+    encode, prefix = WordEncoder(tokenizer).original, continuation(tokenizer)
     normalizer, vocabulary = tokenizer.backend_tokenizer.normalizer, tokenizer.get_vocab()
     counts: Counter[str] = Counter()
     for word, n in words.items():
@@ -84,7 +75,7 @@ def _merged(
     tokenizer: PreTrainedTokenizerBase, words: Counter[str], count: int
 ) -> tuple[dict[str, float], list[tuple[str, str]]]:
     """New pieces with their log-probabilities, and the merges that make them."""
-    units_of, units = _encoder(tokenizer).units, Counter[Pieces]()
+    units_of, units = WordEncoder(tokenizer).units, Counter[Pieces]()
     for word, n in words.items():
         for unit in units_of(word):
             if tokenizer.unk_token_id not in unit and len(unit) <= LONGEST:
@@ -98,7 +89,7 @@ def _merged(
     trainer = BpeTrainer(vocab_size=size, min_frequency=2, show_progress=False)
     bpe.train_from_iterator((f"{word} " * n for word, n in coded.items()), trainer)
 
-    prefix = _prefix(tokenizer)
+    prefix = continuation(tokenizer)
     tokens = tokenizer.convert_ids_to_tokens(used)
 
     def spelled(word: str) -> str:
@@ -178,7 +169,7 @@ def _own_pieces(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> li
 
     A model of pieces takes them as text: of "##tion" it makes "##tio" and "##n".
     """
-    model, prefix = tokenizer.backend_tokenizer.model, _prefix(tokenizer)
+    model, prefix = tokenizer.backend_tokenizer.model, continuation(tokenizer)
     vocabulary = tokenizer.get_vocab().keys()
 
     def known(token: str) -> Iterator[str]:

@@ -1,62 +1,33 @@
 """The text of a natural language to token ids, and how often each language is seen."""
 
-import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets
-from tokenizers import Tokenizer
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
-from hf_alignmlm.data.formats import Corpus, code_digest
+from hf_alignmlm.data.formats import Corpus
 from hf_alignmlm.data.rows import sentences
-from hf_alignmlm.data.sources import column_names
+from hf_alignmlm.data.sources import map_tables
+from hf_alignmlm.data.tokenizer import encode_texts
 
 # A row a sentence: its ids, and the sentence's index (`rows.sentences`).
 IDS = Features({"ids": List(Value("int32")), "index": Value("int64")})
-# The logarithm of a probability: of two ways to split a text, the other one is taken.
-NEVER = -1e6
 
 
-@lru_cache(maxsize=4)
-def encoder(tokenizer: str) -> Tokenizer:
-    """A `tokenizers.Tokenizer` of this JSON for text alone: "[MASK]" in it is text, none is cut."""
-    state = json.loads(tokenizer)
-    if state["model"]["type"] == "Unigram":
-        # Special tokens are pieces like others there, so "</s>" in a text would end a sentence.
-        pieces = state["model"]["vocab"]
-        for number in (t["id"] for t in state["added_tokens"] if t["special"]):
-            if number < len(pieces):
-                pieces[number][1] = NEVER
-    made: Tokenizer = Tokenizer.from_str(json.dumps(state))
-    made.encode_special_tokens = True
-    made.no_truncation()
-    made.no_padding()
-    return made
-
-
-def _encode(
-    batch: pa.Table, indices: list[int], *, tokenizer: str, language: str, digest: str
-) -> pa.Table:
+def _encode(batch: pa.Table, indices: list[int], *, tokenizer: str, language: str) -> pa.Table:
     found = [
         (sentence if isinstance(sentence, str) else " ".join(sentence), index)
         for row, number in zip(batch.to_pylist(), indices, strict=True)
         for sentence, _, index in sentences(row, number, language=language)
     ]
-    texts = [text.strip() for text, _ in found]
-    encoded = encoder(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
-    rows = zip((one.ids for one in encoded), (index for _, index in found), strict=True)
+    encoded = encode_texts(tokenizer, [text for text, _ in found])
+    rows = zip(encoded, (index for _, index in found), strict=True)
     return pa.Table.from_pylist(
         [{"ids": ids, "index": index} for ids, index in rows if ids], schema=IDS.arrow_schema
     )
-
-
-def _encode_stream(batch: dict[str, list[Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
-    # Streams have rows without types, and take no tables.
-    return _encode(pa.table(batch), *args, **kwargs).to_pydict()
 
 
 def tokenize_text(
@@ -72,18 +43,10 @@ def tokenize_text(
     `language` is that of the rules for sentences' ends: en, or pt_br, whose first part counts.
     Raises ValueError for a corpus without a sentence.
     """
-    arguments = {
-        "tokenizer": tokenizer.backend_tokenizer.to_str(),
-        "language": language.partition("_")[0],
-        "digest": code_digest(),
-    }
-    options: dict[str, Any] = {"with_indices": True, "batched": True, "fn_kwargs": arguments}
-    options |= {"remove_columns": column_names(corpus), "features": IDS}
-    if isinstance(corpus, IterableDataset):
-        return corpus.map(_encode_stream, **options)
-    options |= {"num_proc": num_proc, "desc": f"Tokenizing {name}"}
-    tokenized = corpus.with_format("arrow").map(_encode, **options).with_format(None)
-    if not len(tokenized):
+    backend, rules = tokenizer.backend_tokenizer.to_str(), language.partition("_")[0]
+    options: dict[str, Any] = {"desc": f"Tokenizing {name}", "num_proc": num_proc}
+    tokenized = map_tables(corpus, _encode, IDS, tokenizer=backend, language=rules, **options)
+    if isinstance(tokenized, Dataset) and not len(tokenized):
         raise ValueError(f"{name} has no sentence")
     return tokenized
 

@@ -1,15 +1,13 @@
 """A batch of sentences of token ids to sequences of one length."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from datasets import Features, List, Value
-
-from hf_alignmlm.data.formats import code_digest
 
 # The columns of `parallel.PAIRS` that hold sentences.
 PAIR_COLUMNS = ("source", "target")
@@ -55,7 +53,7 @@ def _best_fit(sizes: Sequence[int], capacity: int) -> list[list[int]]:
 
 @dataclass
 class Packer:
-    """Makes sequences of a batch of sentences. The digest keeps a cache from old code's rows."""
+    """Makes sequences of a batch of sentences."""
 
     languages: Mapping[str, int]
     length: int
@@ -66,9 +64,8 @@ class Packer:
     sep: int
     pad: int
     pair: int = PAIR
-    digest: str = field(default_factory=code_digest)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, batch: pa.Table, _: Sequence[int]) -> pa.Table:
         arrange = self.isolated if self.isolate else self.run_on
         rows = {n: arrange(_lists(batch[name])) for name, n in self.languages.items()}
         if self.pair_rate > 0:
@@ -84,9 +81,6 @@ class Packer:
         kinds = [kind for kind, group in rows.items() for _ in group]
         ids = pa.ListArray.from_arrays(ends, flat)
         return pa.table({"input_ids": ids, "language": kinds}, schema=PACKED.arrow_schema)
-
-    def of_stream(self, batch: dict[str, Any], features: Features) -> dict[str, Any]:
-        return self(pa.table(batch, schema=features.arrow_schema)).to_pydict()
 
     def run_on(self, sentences: list[np.ndarray]) -> list[np.ndarray]:
         """Sentences, each closed by [SEP], end to end and cut; only the last sequence is short."""

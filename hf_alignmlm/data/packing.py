@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from hf_alignmlm.data.formats import Corpus
 from hf_alignmlm.data.packer import DERIVED, ORIGINAL, PACKED, PAIR, PAIR_COLUMNS, Packer
+from hf_alignmlm.data.sources import map_tables
 from hf_alignmlm.data.tokenizer import reserved_ids
 
 logger = logging.get_logger(__name__)
@@ -48,15 +49,11 @@ def pack(
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
     sizes = max_seq_length, isolate_sentences, pair_rate, seed
     packer = Packer(dict(languages), *sizes, *special, pair)
-    options: dict[str, Any] = {"batched": True, "batch_size": PACKING_BATCH, "features": PACKED}
-    options["remove_columns"] = list(tokenized.features)
-    if isinstance(tokenized, IterableDataset):
-        features = tokenized.features
-        return tokenized.map(packer.of_stream, fn_kwargs={"features": features}, **options)
-    if pair_rate and "target" in tokenized.features:
+    if pair_rate and isinstance(tokenized, Dataset) and "target" in tokenized.features:
         _warn_of_cut(tokenized, max_seq_length // 2 - 2, name)
-    packed = tokenized.with_format("arrow").map(packer, desc=f"Packing {name}", **options)
-    return packed.with_format("numpy")
+    options: dict[str, Any] = {"batch_size": PACKING_BATCH, "desc": f"Packing {name}"}
+    packed = map_tables(tokenized, packer, PACKED, **options)
+    return packed.with_format("numpy") if isinstance(packed, Dataset) else packed
 
 
 def _warn_of_cut(pairs: Dataset, longest: int, name: str) -> None:

@@ -1,6 +1,5 @@
 """Parallel text: rows of a sentence and its translation, read, checked and as token ids."""
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_alignmlm.data.formats import (
+    Corpus,
     Row,
     check_file,
     code_digest,
@@ -22,8 +22,9 @@ from hf_alignmlm.data.formats import (
     file_rows,
     file_stamp,
 )
-from hf_alignmlm.data.natural import encoder
 from hf_alignmlm.data.rows import as_text
+from hf_alignmlm.data.sources import first_rows, held_out, map_tables
+from hf_alignmlm.data.tokenizer import encode_texts
 from hf_alignmlm.files import read_lines
 
 logger = logging.get_logger(__name__)
@@ -145,24 +146,18 @@ def load_parallel(
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
     **source: Any,
-) -> tuple[Dataset, Dataset]:
+) -> tuple[Corpus, Corpus]:
     """`read_parallel` in two: the last part, of so many percent, is to validate on."""
     rows = read_parallel(pair, files, **source)
-    end = len(rows) - math.ceil(len(rows) * validation_split_percentage / 100)
-    if not end:
-        raise ValueError(f"{pair} has one pair of sentences, of which none is left to train on")
-    parts = range(end)[:max_train_samples], range(end, len(rows))[:max_eval_samples]
-    return rows.select(parts[0]), rows.select(parts[1])
+    train, validation = held_out(rows, validation_split_percentage, None, pair)
+    return first_rows(train, max_train_samples), first_rows(validation, max_eval_samples)
 
 
 def _encode(
-    batch: pa.Table, indices: list[int], *, tokenizer: str, names: Sequence[str], digest: str
+    batch: pa.Table, indices: list[int], *, tokenizer: str, names: Sequence[str]
 ) -> pa.Table:
-    columns: list[Any] = []
-    for name in names:
-        texts = [text.strip() for text in batch[name].to_pylist()]
-        found = encoder(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
-        columns.append(pa.array([one.ids for one in found], pa.list_(pa.int32())))
+    texts = (batch[name].to_pylist() for name in names)
+    columns = [pa.array(encode_texts(tokenizer, side), pa.list_(pa.int32())) for side in texts]
     table = pa.table([*columns, pa.array(indices, pa.int64())], schema=PAIRS.arrow_schema)
     return table.filter(pc.and_(*(pc.greater(pc.list_value_length(c), 0) for c in columns)))
 
@@ -181,12 +176,10 @@ def tokenize_pairs(
     no token is left out and counted; where none is left, that is a ValueError.
     """
     backend = tokenizer.backend_tokenizer.to_str()
-    arguments = {"tokenizer": backend, "names": list(names), "digest": code_digest()}
-    options: dict[str, Any] = {"with_indices": True, "batched": True, "fn_kwargs": arguments}
-    options |= {"remove_columns": pairs.column_names, "features": PAIRS, "num_proc": num_proc}
-    found = pairs.with_format("arrow").map(_encode, desc=f"Tokenizing {name}", **options)
+    options: dict[str, Any] = {"desc": f"Tokenizing {name}", "num_proc": num_proc}
+    found: Any = map_tables(pairs, _encode, PAIRS, tokenizer=backend, names=list(names), **options)
     if not len(found):
         raise ValueError(f"{name} has no pair of which both sides have a token")
     if skipped := len(pairs) - len(found):
         logger.warning("%s: skipped %d pair(s) of which a side has no token", name, skipped)
-    return found.with_format(None)
+    return found

@@ -1,7 +1,7 @@
 """Any source of original text (files, the Hub, the embedded corpus) to rows of text or words."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from hf_alignmlm.data import rows
 from hf_alignmlm.data.conllu import tree_columns
-from hf_alignmlm.data.formats import Corpus, corpus_of, errors_that_name, read_file
+from hf_alignmlm.data.formats import Corpus, code_digest, corpus_of, errors_that_name, read_file
 from hf_alignmlm.data.rows import TEXT_COLUMNS, TREES, WORD_COLUMNS, row_text
 
 logger = logging.get_logger(__name__)
@@ -34,6 +34,40 @@ def embedded_corpus(
 def column_names(corpus: Corpus) -> list[str]:
     """The names of a corpus' columns; for those of a stream its first row is read."""
     return corpus.column_names or list(next(iter(corpus), {}))
+
+
+def map_tables(
+    corpus: Corpus,
+    make: Callable[..., pa.Table],
+    features: Features,
+    *,
+    batch_size: int = 1000,
+    num_proc: int | None = None,
+    desc: str | None = None,
+    **arguments: Any,
+) -> Corpus:
+    """A corpus of what `make(table, row numbers, **arguments)` gives for each batch of another.
+
+    `num_proc` and `desc` are for corpora that are no streams.
+    """
+    # The digest keeps a cache from what older code made.
+    given = {"make": make, "arguments": arguments, "digest": code_digest()}
+    options: dict[str, Any] = {"batched": True, "batch_size": batch_size, "with_indices": True}
+    options |= {"features": features, "remove_columns": column_names(corpus)}
+    if isinstance(corpus, IterableDataset):
+        given["schema"] = corpus.features and corpus.features.arrow_schema
+        return corpus.map(_make_of_stream, fn_kwargs=given, **options)
+    options |= {"num_proc": num_proc, "desc": desc, "fn_kwargs": given}
+    return corpus.with_format("arrow").map(_make, **options).with_format(None)
+
+
+def _make(table: pa.Table, indices: list[int], *, make: Any, arguments: Any, digest: str) -> Any:
+    return make(table, indices, **arguments)
+
+
+def _make_of_stream(batch: Any, indices: list[int], *, schema: Any, **given: Any) -> Any:
+    # A stream takes no tables.
+    return _make(pa.table(batch, schema=schema), indices, **given).to_pydict()
 
 
 def _checked(corpus: Corpus, source: str) -> Corpus:
@@ -105,7 +139,7 @@ def hub_corpus(
         return _checked(corpus, name)
 
 
-def _first(corpus: Corpus, count: int | None) -> Corpus:
+def first_rows(corpus: Corpus, count: int | None) -> Corpus:
     if count is None:
         return corpus
     if isinstance(corpus, IterableDataset):
@@ -113,7 +147,7 @@ def _first(corpus: Corpus, count: int | None) -> Corpus:
     return corpus.select(range(min(count, len(corpus))))
 
 
-def _held_out(
+def held_out(
     train: Corpus, percentage: int, max_rows: int | None, source: str
 ) -> tuple[Corpus, Corpus]:
     """A corpus in two: its last part is for validation; of a stream, its first rows are."""
@@ -122,7 +156,8 @@ def _held_out(
         return train.skip(count), train.take(count)
     if len(train) < 2:
         raise ValueError(
-            f"{source} has one row of text, which gives no validation set: give a --validation_file"
+            f"{source} has one row of text, of which none is left to train on: add rows or, for a "
+            "corpus, give a --validation_file"
         )
     # Nothing is drawn. The seed is there because the cache would else take each split for another.
     parts = train.train_test_split(percentage / 100, shuffle=False, seed=0)
@@ -165,10 +200,10 @@ def load_splits(
         train = embedded_corpus("train", streaming=streaming)
         validation = embedded_corpus("validation", streaming=streaming)
     if validation is None:
-        train, validation = _held_out(
+        train, validation = held_out(
             train, percentage, max_eval_samples, ", ".join(train_file) or str(dataset_name)
         )
-    return _first(train, max_train_samples), _first(validation, max_eval_samples)
+    return first_rows(train, max_train_samples), first_rows(validation, max_eval_samples)
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:
@@ -187,7 +222,7 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
 def texts(corpora: Sequence[Corpus], *, limit: int | None = None) -> Iterator[str]:
     """The corpora as plain texts, to train a tokenizer on; of a stream, `limit` rows at most."""
     for corpus in corpora:
-        for row in _first(corpus, limit) if isinstance(corpus, IterableDataset) else corpus:
+        for row in first_rows(corpus, limit) if isinstance(corpus, IterableDataset) else corpus:
             yield row_text(row)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
@@ -60,8 +61,37 @@ def wrap_state(
     )
 
 
+@lru_cache(maxsize=4)
+def text_encoder(tokenizer: str) -> Tokenizer:
+    """A `tokenizers.Tokenizer` of this JSON for text alone: "[MASK]" in it is text, none is cut."""
+    state = json.loads(tokenizer)
+    pieces = state["model"]["vocab"]
+    for token in state["added_tokens"] if state["model"]["type"] == "Unigram" else ():
+        # Special tokens are pieces like others there, so "</s>" in a text would end a sentence:
+        # they get names that no text has, for U+FFFF is no character.
+        if token["special"] and token["id"] < len(pieces):
+            token["content"] = pieces[token["id"]][0] = f"\uffff{token['id']}"
+    made: Tokenizer = Tokenizer.from_str(json.dumps(state))
+    made.encode_special_tokens = True
+    made.no_truncation()
+    made.no_padding()
+    return made
+
+
+def continuation(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What pieces begin with that go on with a word, as "##"; empty where a model has no such."""
+    return getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None) or ""
+
+
+def encode_texts(tokenizer: str, texts: Iterable[str]) -> list[list[int]]:
+    """The ids of texts by the tokenizer of this JSON, without special tokens."""
+    stripped = [text.strip() for text in texts]
+    encoded = text_encoder(tokenizer).encode_batch_fast(stripped, add_special_tokens=False)
+    return [one.ids for one in encoded]
+
+
 def load_tokenizer(
-    name_or_path: str, languages: Languages, **kwargs: Any
+    name_or_path: str, languages: Languages | None = None, **kwargs: Any
 ) -> PreTrainedTokenizerBase:
     """Any checkpoint's tokenizer, checked to be one that these languages can use.
 

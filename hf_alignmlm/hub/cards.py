@@ -13,7 +13,7 @@ import jinja2
 from huggingface_hub import DatasetCard, ModelCard
 
 from hf_alignmlm import __version__, minienglish
-from hf_alignmlm.arguments import NAMED, one_line_errors
+from hf_alignmlm.arguments import one_line_errors, split_name
 from hf_alignmlm.figures import is_number, task_title
 from hf_alignmlm.files import exclusive, read_record, write_text
 from hf_alignmlm.languages.natural import load_languages
@@ -67,9 +67,9 @@ def without_folders(value: Any) -> Any:
         return [without_folders(one) for one in value]
     if not isinstance(value, str):
         return value
-    named = None if os.path.exists(value) else NAMED.fullmatch(value)
-    language, path = (f"{named[1]}=", named[2]) if named else ("", value)
-    return language + Path(path).name if os.path.isabs(path) or os.path.exists(path) else value
+    name, path = split_name(value)
+    is_local = os.path.isabs(path) or os.path.exists(path)
+    return f"{name}{'=' * bool(name)}{Path(path).name}" if is_local else value
 
 
 def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code) -> str:
@@ -81,9 +81,8 @@ def corpus_name(arguments: Mapping[str, Any], quote: Callable[[str], str] = code
 
     if files := listed("train_file"):
         # A name before the file is that of its language.
-        matches = [(NAMED.fullmatch(file), file) for file in files]
-        parts = [(m[1], Path(m[2]).name) if m else ("", Path(file).name) for m, file in matches]
-        return ", ".join(f"{quote(file)}{f' ({plain(name)})' * bool(name)}" for name, file in parts)
+        parts = ((name, quote(Path(path).name)) for name, path in map(split_name, files))
+        return ", ".join(f"{file}{f' ({plain(name)})' * bool(name)}" for name, file in parts)
     for kind in ("dataset", "source"):
         if names := listed(f"{kind}_name"):
             configs = ", ".join(map(plain, listed(f"{kind}_config_name"))) or "default"
@@ -108,6 +107,7 @@ TEMPLATES = jinja2.Environment(
 )
 TEMPLATES.filters |= {
     **{"plain": plain, "code": code, "number": number, "task_title": task_title},
+    "architecture": lambda kind: "BERT" if kind in (None, "bert") else plain(kind),
     # A text in JSON's quotes is YAML, and the class of the card writes it as YAML does.
     "yaml": lambda text: json.dumps(printable(text), ensure_ascii=False),
     "quoted": lambda text: json.dumps(text, ensure_ascii=not text.isprintable()),

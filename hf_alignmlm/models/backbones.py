@@ -98,11 +98,6 @@ class _LikeRoberta(AlignedMaskedLM):
     def _logits(self, states: Tensor) -> Tensor:
         return self.lm_head(states)
 
-    @classmethod
-    def positions(cls, config: Any) -> int:
-        # The first token's is the one after the padding's.
-        return super().positions(config) - config.pad_token_id - 1
-
 
 @register_backbone("roberta")
 class RobertaForAlignedMaskedLM(_LikeRoberta, RobertaForMaskedLM):

@@ -1,9 +1,16 @@
 """BERT's configuration with what ALIGN-MLM adds; it still says `bert`, so stock classes load it."""
 
-from typing import ClassVar
+import sys
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
+
+# Model types whose first token's position is the one after the padding's: of 514 they use 512.
+OFFSET_POSITIONS = {
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod"),
+    *("data2vec-text", "mpnet", "longformer", "ibert"),
+}
 
 
 @strict
@@ -30,3 +37,14 @@ class AlignedBertConfig(BertConfig):
     alignment_word_weights: str = "uniform"
     language_embeddings: bool = False
     objective: str | None = None
+
+
+def positions(config: Any) -> int:
+    """How many tokens a model of this configuration has positions for; T5's kind has no end."""
+    offset = (config.pad_token_id or 0) + 1 if config.model_type in OFFSET_POSITIONS else 0
+    return getattr(config, "max_position_embeddings", sys.maxsize) - offset
+
+
+def token_types(config: Any) -> int:
+    """How many token types a model of this configuration knows; 0 where it has no such table."""
+    return getattr(config, "type_vocab_size", 0)

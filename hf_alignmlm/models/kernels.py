@@ -1,4 +1,4 @@
-"""The fast paths of training, each beside its plain twin: cross-entropy, embeddings, attention.
+"""The fast paths of training: cross-entropy, embeddings, attention. Tests have their plain twins.
 
 They go round modules that they know: `may_tie` says where that changes nothing but the time.
 """
@@ -55,13 +55,8 @@ def _pair_blocks(weight: Tensor, pairs: Tensor, runs: Runs | None) -> Iterator[t
         done += length
 
 
-def plain_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Summed cross-entropy of [rows, vocabulary] logits in float32; labels of −100 do not count."""
-    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum")
-
-
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """`plain_cross_entropy`, a block of rows at a time."""
+    """Summed cross-entropy of [rows, vocabulary] logits in float32; labels of −100 do not count."""
     return _CrossEntropy.apply(logits, labels)
 
 
@@ -113,14 +108,6 @@ def may_tie(model: PreTrainedModel) -> bool:
     )
 
 
-def plain_tied_embeddings(
-    weight: Tensor, ids: Tensor, dtype: torch.dtype, rows: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of `ids`, the matrix in `dtype`, and −(1/|D|) Σ cos(E_i, E_j) over `rows` [2, |D|]."""
-    cosines = F.cosine_similarity(weight[rows[0]].float(), weight[rows[1]].float())
-    return F.embedding(ids, weight), weight.to(dtype), -cosines.mean()
-
-
 def tied_embeddings(
     weight: Tensor,
     ids: Tensor | None,
@@ -129,10 +116,10 @@ def tied_embeddings(
     runs: Runs | None = None,
     padding: int | None = None,
 ) -> tuple[Any, Tensor, Any]:
-    """`plain_tied_embeddings` as one operation, so that one matrix of gradients is written.
+    """Rows of `ids`, the matrix in `dtype`, and −(1/|D|) Σ cos(E_i, E_j) over `rows` [2, |D|].
 
-    Without `ids` or `rows` their results are None. `padding` is the id whose row gets no gradient
-    from `ids`.
+    One operation, so that one matrix of gradients is written. Without `ids` or `rows` their results
+    are None. `padding` is the id whose row gets no gradient from `ids`.
     """
     with torch.autocast(weight.device.type, enabled=False):
         return _TiedEmbeddings.apply(weight, ids, dtype, rows, runs, padding)

@@ -16,7 +16,7 @@ from transformers.utils import TransformersKwargs, cached_file, can_return_tuple
 from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary
 from hf_alignmlm.models import kernels
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES, AlignmentLoss
-from hf_alignmlm.models.configuration import AlignedBertConfig
+from hf_alignmlm.models.configuration import AlignedBertConfig, positions, token_types
 from hf_alignmlm.models.loading import load_whole
 from hf_alignmlm.models.vocabulary import embedding_matrix
 from hf_alignmlm.objectives.base import IGNORE_INDEX, Objective
@@ -80,20 +80,13 @@ class AlignedMaskedLM(_MaskedLM):
         raise NotImplementedError
 
     @classmethod
-    def positions(cls, config: Any) -> int:
-        """How many tokens a model of this configuration has positions for."""
-        return config.max_position_embeddings
-
-    @classmethod
     def check_batches(cls, config: Any, objective: Objective, length: int, languages: int) -> None:
         """Raise ValueError for what a model of this configuration cannot do exactly.
 
         `objective` says how sequences of `length` tokens, of so many `languages`, are framed.
         """
-        if (positions := cls.positions(config)) < length:
-            raise ValueError(
-                f"max_seq_length {length} is more than the model's {positions} positions"
-            )
+        if (most := positions(config)) < length:
+            raise ValueError(f"max_seq_length {length} is more than the model's {most} positions")
         if objective.language_embeddings and (types := token_types(config)) < languages:
             raise ValueError(
                 f"{languages} languages need as many token types, but this {config.model_type} "
@@ -103,8 +96,10 @@ class AlignedMaskedLM(_MaskedLM):
     @property
     def alignment_loss_weight(self) -> float:
         """α, the weight of the alignment loss; 0 for none."""
-        default = AlignedBertConfig.alignment_loss_weight
-        return getattr(self.config, "alignment_loss_weight", default)
+        return self._ours("alignment_loss_weight")
+
+    def _ours(self, field: str) -> Any:
+        return getattr(self.config, field, getattr(AlignedBertConfig, field))
 
     def set_dictionary(self, dictionary: BilingualDictionary | None) -> None:
         """Give the model the pairs to align; None takes them away.
@@ -112,18 +107,19 @@ class AlignedMaskedLM(_MaskedLM):
         Raises ValueError for ids outside the vocabulary, for an unknown `alignment_loss_type`, and
         for what its loss cannot follow.
         """
-        name = getattr(self.config, "alignment_loss_type", AlignedBertConfig.alignment_loss_type)
+        name = self._ours("alignment_loss_type")
         if name not in ALIGNMENT_LOSSES:
             known = ", ".join(ALIGNMENT_LOSSES)
             raise ValueError(f"unknown alignment_loss_type {name!r}: known are {known}")
-        _check_ids(dictionary, self.config.vocab_size)
+        if dictionary is not None:
+            dictionary.check_ids(self.config.vocab_size)
         self.dictionary = dictionary
         self.alignment_loss = None
         if dictionary is not None and dictionary.seen:
             self.alignment_loss = ALIGNMENT_LOSSES[name](
                 dictionary,
-                pairs_per_step=getattr(self.config, "alignment_pairs_per_step", None),
-                word_weights=getattr(self.config, "alignment_word_weights", "uniform"),
+                pairs_per_step=self._ours("alignment_pairs_per_step"),
+                word_weights=self._ours("alignment_word_weights"),
             )
             if self.device.type != "meta":
                 self.alignment_loss.to(self.device)
@@ -185,16 +181,16 @@ class AlignedMaskedLM(_MaskedLM):
         )
 
     def _frame(
-        self, mask: Tensor | None, types: Tensor | None, positions: Tensor | None
+        self, mask: Tensor | None, types: Tensor | None, places: Tensor | None
     ) -> dict[str, Any]:
         """Mask, token types and positions, as the architecture takes them."""
         frame: dict[str, Any] = {"attention_mask": self._mask(mask)}
         if types is not None and token_types(self.config):
             frame["token_type_ids"] = types
-        if positions is not None:
+        if places is not None:
             # Where the table holds more, the first rows are not for tokens.
-            first = self.config.max_position_embeddings - self.positions(self.config)
-            frame["position_ids"] = positions + first
+            first = self.config.max_position_embeddings - positions(self.config)
+            frame["position_ids"] = places + first
         return frame
 
     def _losses(
@@ -226,7 +222,8 @@ class AlignedMaskedLM(_MaskedLM):
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any):  # type: ignore[no-untyped-def]
         """The library's; ValueError where the dictionary has ids that would be cut off."""
-        _check_ids(self.dictionary, new_num_tokens or self.config.vocab_size)
+        if self.dictionary is not None:
+            self.dictionary.check_ids(new_num_tokens or self.config.vocab_size)
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
     def save_pretrained(  # type: ignore[override]
@@ -275,18 +272,3 @@ class AlignedMaskedLM(_MaskedLM):
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
         return model
-
-
-def _check_ids(dictionary: BilingualDictionary | None, vocab_size: int) -> None:
-    pairs = () if dictionary is None else dictionary.pairs
-    ids = [i for pair in pairs for word in pair for i in word]
-    if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
-        raise ValueError(
-            f"the dictionary has ids from {min(ids)} to {max(ids)}, outside the model's vocabulary "
-            f"of {vocab_size}: make it with the model's own tokenizer"
-        )
-
-
-def token_types(config: Any) -> int:
-    """How many token types a model of this configuration knows; 0 where it has no such table."""
-    return getattr(config, "type_vocab_size", 0)

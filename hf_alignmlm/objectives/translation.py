@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_alignmlm.data.natural import encoder
 from hf_alignmlm.data.packer import PAIR, PAIR_COLUMNS, Packer
 from hf_alignmlm.data.parallel import translation
+from hf_alignmlm.data.tokenizer import text_encoder
 from hf_alignmlm.objectives.base import Objective
 from hf_alignmlm.objectives.collator import ObjectiveCollator
 from hf_alignmlm.objectives.xlm import XLM
@@ -67,4 +67,4 @@ class TranslationCollator(ObjectiveCollator):
     def _ids(self, side: Any) -> Any:
         if not isinstance(side, str):
             return side or []
-        return encoder(self._backend).encode(side.strip(), add_special_tokens=False).ids
+        return text_encoder(self._backend).encode(side.strip(), add_special_tokens=False).ids

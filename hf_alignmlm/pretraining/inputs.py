@@ -19,8 +19,6 @@ logger = logging.get_logger(__name__)
 
 # A language that is seen more often is worth a warning.
 OFTEN = 20
-# Rows of a stream that a tokenizer is trained on.
-ROWS = 200_000
 
 # The training and validation corpus of each language that has a text of its own, and of each pair
 # (en-fr) that has parallel text.
@@ -87,7 +85,7 @@ def pack(run: Run, tokenized: Corpora) -> tuple[sources.Corpus, dict[str, source
         tokenizer=run.tokenizer,
         max_seq_length=run.max_seq_length,
         isolate_sentences=run.objective.isolate_sentences,
-        seed=run.args.data_seed or run.args.seed,
+        seed=run.data_seed,
     )
     numbers = {name: number for number, name in enumerate(run.language.names)}
     if isinstance(run.language, SyntheticLanguage):
@@ -128,8 +126,7 @@ def _balanced(run: Run, sequences: dict[str, sources.Corpus]) -> sources.Corpus:
     rows = {name: one for name, one in sequences.items() if isinstance(one, Dataset)}
     if not rows:
         return sources.join(list(sequences.values()))
-    seed = run.args.data_seed or run.args.seed
-    train, times = balance(rows, alpha=run.data.sampling_alpha, seed=seed)
+    train, times = balance(rows, alpha=run.data.sampling_alpha, seed=run.data_seed)
     epochs = run.args.num_train_epochs
     if run.args.max_steps > 0:
         epochs = run.args.max_steps * run.step_rows / len(train)

@@ -1,6 +1,8 @@
 """The model of a run: a checkpoint's, or a new one of a configuration or a size."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +11,8 @@ from transformers import AutoConfig, set_seed
 from hf_alignmlm.data.extension import initial_rows
 from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.models.backbones import AutoModelForAlignedMaskedLM, find, read_config
-from hf_alignmlm.models.configuration import AlignedBertConfig
-from hf_alignmlm.models.modeling import AlignedMaskedLM, token_types
+from hf_alignmlm.models.configuration import AlignedBertConfig, token_types
+from hf_alignmlm.models.modeling import AlignedMaskedLM
 from hf_alignmlm.models.vocabulary import extend_embeddings, resize_embeddings
 from hf_alignmlm.pretraining.run import Run
 from hf_alignmlm.sizes import SIZES
@@ -53,10 +55,8 @@ def build_model(run: Run) -> AlignedMaskedLM:
     else:
         ours |= {"vocab_size": tokens, "pad_token_id": run.tokenizer.pad_token_id}
         config = new_config(run, **ours)
-        try:
+        with _errors_that_name(run):
             model = AutoModelForAlignedMaskedLM.from_config(config)
-        except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{_source(run)} gives no model: {error}") from None
     model.set_dictionary(run.dictionary)
     return model
 
@@ -74,10 +74,16 @@ def _start_new_rows(run: Run, model: AlignedMaskedLM) -> None:
     extend_embeddings(model, mixtures, len(old))
 
 
-def _source(run: Run) -> str:
-    model = run.model
-    changes = model.config_overrides and f"--config_overrides {model.config_overrides}"
-    return changes or model.config_name or model.size
+@contextmanager
+def _errors_that_name(run: Run) -> Iterator[None]:
+    """Make what no model comes of a ValueError of one line, which names where it was asked for."""
+    try:
+        yield
+    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        model = run.model
+        changes = model.config_overrides and f"--config_overrides {model.config_overrides}"
+        source = changes or model.config_name or model.size
+        raise ValueError(f"{source} gives no model: {error}") from None
 
 
 def new_config(run: Run, **ours: Any) -> Any:
@@ -96,7 +102,7 @@ def new_config(run: Run, **ours: Any) -> Any:
         for token in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
             if ours and getattr(kind, token, None) is not None:
                 ours[token] = getattr(run.tokenizer, token)
-    try:
+    with _errors_that_name(run):
         config = kind(**(shape | ours))
         if overrides := run.model.config_overrides:
             config.update_from_string(overrides)
@@ -104,8 +110,6 @@ def new_config(run: Run, **ours: Any) -> Any:
             names = [change.partition("=")[0] for change in overrides.split(",")]
             config = kind(**(shape | ours | {name: getattr(config, name) for name in names}))
         _check_numbers(config, ours.get("vocab_size", 0))
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{_source(run)} gives no model: {error}") from None
     return config
 
 

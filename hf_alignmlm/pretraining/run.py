@@ -96,6 +96,11 @@ class Run:
         return Path(str(self.args.output_dir))
 
     @property
+    def data_seed(self) -> int:
+        """The seed of what is drawn from the text; masks have that of the run."""
+        return self.args.data_seed or self.args.seed
+
+    @property
     def is_main(self) -> bool:
         """Whether this is the process that prints and writes."""
         return self.args.process_index == 0

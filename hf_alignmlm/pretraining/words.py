@@ -73,8 +73,8 @@ def make_tokenizer(run: Run, texts: Mapping[str, sources.Corpus]) -> tuple[Any, 
 
 def _sample(run: Run, texts: Mapping[str, sources.Corpus]) -> Iterator[str]:
     """Texts to train a tokenizer on, of all languages as training is to see them."""
-    alpha, seed = run.data.sampling_alpha, run.args.data_seed or run.args.seed
-    return sources.balanced_texts(texts, alpha=alpha, limit=ROWS, seed=seed)
+    alpha = run.data.sampling_alpha
+    return sources.balanced_texts(texts, alpha=alpha, limit=ROWS, seed=run.data_seed)
 
 
 Parts = dict[str, BilingualDictionary]  # by pair of languages

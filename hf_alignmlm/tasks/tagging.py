@@ -11,15 +11,7 @@ from hf_alignmlm import minienglish
 from hf_alignmlm.data.formats import column_rows, file_format
 from hf_alignmlm.data.rows import TREE_COLUMNS, as_words, row_tree
 from hf_alignmlm.objectives.base import IGNORE_INDEX
-from hf_alignmlm.tasks.base import (
-    EMBEDDED_ROWS,
-    Encoded,
-    InputForm,
-    Pieces,
-    Row,
-    Split,
-    Task,
-)
+from hf_alignmlm.tasks.base import EMBEDDED_ROWS, Encoded, InputForm, Pieces, Row, Split, Task
 from hf_alignmlm.tasks.reading import Raw, first_of
 
 

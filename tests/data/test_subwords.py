@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.sources import balanced_texts
 from hf_alignmlm.data.subwords import SPECIAL_TOKENS
-from hf_alignmlm.data.tokenizer import load_tokenizer, train_tokenizer
+from hf_alignmlm.data.tokenizer import encode_texts, load_tokenizer, train_tokenizer
 from hf_alignmlm.languages.natural import NaturalLanguages
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 
@@ -106,6 +106,8 @@ def test_nothing_has_no_ids(tokenizers):
 def test_a_literal_mask_in_a_text_stays_text(tokenizers):
     for tokenizer in tokenizers.values():
         assert tokenizer.mask_token_id not in WordEncoder(tokenizer, LANGUAGES).original("[MASK]")
+        [ids] = encode_texts(tokenizer.backend_tokenizer.to_str(), ["a [MASK]"])
+        assert tokenizer.mask_token_id not in ids
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ from transformers.utils import logging
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import double_tokenizer, is_doubled, load_tokenizer
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
+from hf_alignmlm.models.configuration import positions, token_types
 from hf_alignmlm.tasks.base import InputForm, Row, read_task
 from hf_alignmlm.tasks.finetuning.options import Run
 from hf_alignmlm.tasks.reading import REQUIRED, SPLITS
@@ -104,8 +105,8 @@ def encode(run: Run, rows: Rows, encoder: WordEncoder) -> None:
     run.label_ids = {label: i for i, label in enumerate(labels)}
     form = InputForm(
         *(run.tokenizer, encoder, run.label_ids),
-        run.options.max_seq_length or min(128, run.positions),
-        token_types=getattr(run.config, "type_vocab_size", 0) > 1,
+        run.options.max_seq_length or min(128, positions(run.config)),
+        token_types=token_types(run.config) > 1,
     )
     types = dict.fromkeys(run.names, 0)
     types |= {name: number for number, name in enumerate(run.language.names)}

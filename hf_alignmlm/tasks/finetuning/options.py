@@ -12,6 +12,7 @@ from hf_alignmlm.arguments import by_language, option, option_names, parse, peek
 from hf_alignmlm.files import read_record
 from hf_alignmlm.languages.natural import Languages, NaturalLanguages, load_languages
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE, SyntheticLanguage
+from hf_alignmlm.models.configuration import positions
 from hf_alignmlm.runs import RESULTS_FILE, check_output_dir
 from hf_alignmlm.sizes import SIZES, size_of
 from hf_alignmlm.tasks.base import TASKS, Encoded, Task
@@ -22,11 +23,6 @@ logger = logging.get_logger(__name__)
 
 # Where the data of a language may stand: an option for each.
 SOURCES = (*(f"{split}_file" for split in SPLITS), "dataset_config_name")
-# The models whose positions start past that of the padding: of 514 they use 512.
-OFFSET_POSITIONS = {
-    *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod"),
-    *("data2vec-text", "mpnet", "longformer", "ibert"),
-}
 
 
 @dataclass
@@ -109,13 +105,6 @@ class Run:
     def is_synthetic(self) -> bool:
         """Whether the second language is derived from the rows of the first."""
         return isinstance(self.language, SyntheticLanguage)
-
-    @property
-    def positions(self) -> int:
-        """How many tokens the model has positions for."""
-        offset = (self.config.pad_token_id or 0) + 1
-        is_offset = self.config.model_type in OFFSET_POSITIONS
-        return self.config.max_position_embeddings - (offset if is_offset else 0)
 
 
 def check(argv: Sequence[str] | None, command: str) -> Run | None:
@@ -234,7 +223,7 @@ def load_results(run: Run) -> None:
 
 def check_options(run: Run, given: Sequence[str]) -> None:
     """Refuse options that would do nothing, or that would fail after training."""
-    options, args, positions = run.options, run.args, run.positions
+    options, args, most = run.options, run.args, positions(run.config)
     files = {name: {*source} - {"dataset_config_name"} for name, source in run.sources.items()}
     no_test = [name for name, given in files.items() if given and "test_file" not in given]
     has_data = options.dataset_name or any(run.sources.values())
@@ -256,8 +245,8 @@ def check_options(run: Run, given: Sequence[str]) -> None:
         ),
         "--seed does nothing in fine-tuning: --seeds has the seed of each": "seed" in given,
         "--seeds names a seed twice": len(set(options.seeds)) < len(options.seeds),
-        f"--max_seq_length is more than the model's {positions} positions": (
-            (options.max_seq_length or 0) > positions
+        f"--max_seq_length is more than the model's {most} positions": (
+            (options.max_seq_length or 0) > most
         ),
         "--label_names: a task has its own": args.label_names is not None,
         "--load_best_model_at_end needs an --eval_strategy": (
