@@ -166,6 +166,32 @@ def by_language(option: str, values: Sequence[str]) -> dict[str, list[str]]:
     return named
 
 
+def by_pair(option: str, values: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """The values of an option by pair of these languages; without a name, of the only pair.
+
+    ValueError for a pair of others, and for a pair in both orders.
+    """
+    pairs = by_language(option, values)
+    if "" in pairs and len(names) == 2:
+        return {"-".join(names): pairs[""]}
+    for pair, (value, *_) in pairs.items():
+        if len({*pair.split("-")} & {*names}) != 2:
+            raise ValueError(
+                f"--{option}: {pair or value} is no pair of {', '.join(names)}: give "
+                f"{names[0]}-{names[-1]}=FILE"
+            )
+        if (back := "-".join(reversed(pair.split("-")))) in pairs:
+            raise ValueError(f"--{option} has {pair} and {back}, one pair: name it one way")
+    return pairs
+
+
+def only(option: str, values: Sequence[str]) -> str | None:
+    """The only value; None without one, ValueError for more."""
+    if len(values) > 1:
+        raise ValueError(f"--{option} has {len(values)} values of one language or pair: give one")
+    return next(iter(values), None)
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """A user's mistake ends a command with one line and exit code 2, not with a traceback."""

@@ -2,7 +2,8 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -11,12 +12,12 @@ from transformers import AutoModel
 
 from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.alignment.scores import cosine_table, unit_rows
-from hf_alignmlm.arguments import by_language, one_line_errors
+from hf_alignmlm.arguments import by_language, by_pair, one_line_errors, only
 from hf_alignmlm.data.coverage import coverage
-from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces, join
+from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import load_tokenizer
-from hf_alignmlm.files import exclusive, write_text
+from hf_alignmlm.files import check_output, exclusive, write_text
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE
 from hf_alignmlm.models.loading import load_whole
@@ -50,19 +51,25 @@ def geometry(embeddings: Tensor, dictionary: BilingualDictionary) -> dict[str, f
 
 
 def diagnosis(
-    folder: str, dictionary: BilingualDictionary | None, transfer: str | None = None
+    folder: str, parts: Mapping[str, BilingualDictionary], transfer: str | None = None
 ) -> str:
-    """The page on a checkpoint; its own dictionary where none is given. ValueError for neither."""
-    dictionary = dictionary or BilingualDictionary.from_pretrained(folder)
+    """The page on a checkpoint and the dictionaries of pairs of languages (`en-fr`).
+
+    Without one it is the checkpoint's own; ValueError for neither.
+    """
+    if not parts:
+        own = BilingualDictionary.from_pretrained(folder)
+        names = load_languages(folder).names if Path(folder, LANGUAGE_FILE).exists() else ()
+        name = "-".join(names) if len(names) == 2 else "source-target"
+        parts = dict(own.parts) or {name: own}
     embeddings = load_whole(AutoModel, folder).get_input_embeddings().weight.detach()
-    dictionary.check_ids(len(embeddings))
-    names = load_languages(folder).names if Path(folder, LANGUAGE_FILE).exists() else ()
-    parts = dictionary.parts or (("-".join(names[:2]) or "source-target", dictionary),)
+    for part in parts.values():
+        part.check_ids(len(embeddings))
     found = [
         coverage(part, ("source", "target"))
         | geometry(embeddings, part)
         | {"name": name, "scores": dictionary_alignment(embeddings, part)}
-        for name, part in parts
+        for name, part in parts.items()
     ]
     tasks = [
         {**scores, "task": result["task"], "language": name}
@@ -74,30 +81,25 @@ def diagnosis(
     return page.rstrip() + "\n"
 
 
-def read_dictionary(folder: str, files: Sequence[str]) -> BilingualDictionary | None:
-    """The dictionary of files (`en-fr=FILE`), spelled by the checkpoint's tokenizer."""
-    if not files:
-        return None
+def read_dictionaries(folder: str, values: Sequence[str]) -> dict[str, BilingualDictionary]:
+    """The dictionaries of files (`en-fr=FILE`), spelled by the checkpoint's tokenizer."""
+    if not values:
+        return {}
     languages = load_languages(folder)
+    files = by_pair("dictionary_file", values, languages.names)
+    paths = {pair: str(only("dictionary_file", found)) for pair, found in files.items()}
     tokenizer = load_tokenizer(folder, languages)
     encode = WordEncoder(tokenizer, languages).original
-    named, unknown = by_language("dictionary_file", files), tokenizer.unk_token_id
-    if twice := [paths[0] for paths in named.values() if len(paths) > 1]:
-        raise ValueError(
-            f"--dictionary_file: {twice[0]} is not alone: give one a pair of languages"
-        )
-    return join(
-        {
-            pair: BilingualDictionary.from_file(path, encode, unknown_id=unknown)
-            for pair, (path,) in named.items()
-        }
-    )
+    return {
+        pair: BilingualDictionary.from_file(path, encode, unknown_id=tokenizer.unk_token_id)
+        for pair, path in paths.items()
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`alignmlm doctor CHECKPOINT`."""
     parser = argparse.ArgumentParser(
-        prog="alignmlm doctor", description="Why alignment or transfer is low."
+        prog="alignmlm doctor", description="Why alignment or transfer is low.", allow_abbrev=False
     )
     parser.add_argument("checkpoint", help="the folder of a checkpoint")
     parser.add_argument(
@@ -108,8 +110,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with one_line_errors():
         path = Path(args.output or Path(args.checkpoint) / PAGE_FILE)
-        dictionary = read_dictionary(args.checkpoint, args.dictionary_file)
-        page = diagnosis(args.checkpoint, dictionary, args.transfer)
+        files = by_language("dictionary_file", args.dictionary_file)
+        check_output(path, chain.from_iterable(files.values()))
+        dictionaries = read_dictionaries(args.checkpoint, args.dictionary_file)
+        page = diagnosis(args.checkpoint, dictionaries, args.transfer)
         with exclusive(path):
             write_text(path, page)
         print(page)

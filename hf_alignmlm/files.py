@@ -9,7 +9,7 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
@@ -135,6 +135,15 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError(f"{path} is damaged: it holds no JSON object")
     return record
+
+
+def check_output(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise, in one line, for an output that is a folder or one of the files to be read."""
+    output = Path(output)
+    if output.is_dir():
+        raise IsADirectoryError(f"{output} is a folder: name a file as --output")
+    if any(output.exists() and Path(path).exists() and output.samefile(path) for path in inputs):
+        raise ValueError(f"{output} is the input: name another --output")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hf_alignmlm.alignment import alignment_scores
 from hf_alignmlm.arguments import by_language, one_line_errors, versions
 from hf_alignmlm.data.parallel import read_parallel
 from hf_alignmlm.data.tokenizer import load_tokenizer
-from hf_alignmlm.files import exclusive, write_json
+from hf_alignmlm.files import check_output, exclusive, write_json
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE
 from hf_alignmlm.models.configuration import positions
@@ -120,10 +121,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors(), exclusive(options.output):
         if options.max_samples is not None and options.max_samples < 1:
             raise ValueError(f"max_samples must be at least 1, not {options.max_samples}")
-        texts = {
-            pair: read_parallel(pair, files)[: options.max_samples]
-            for pair, files in by_language("parallel_file", options.parallel_file).items()
-        }
+        files = by_language("parallel_file", options.parallel_file)
+        check_output(options.output, chain.from_iterable(files.values()))
+        texts = {pair: read_parallel(pair, f)[: options.max_samples] for pair, f in files.items()}
         tokenizer = load_tokenizer(options.checkpoint)
         model = load_whole(AutoModel, options.checkpoint).eval()
         model = model.to(torch.accelerator.current_accelerator() or "cpu")

@@ -117,7 +117,7 @@ def read_parallel(
     """
     names, source = pair.split("-"), ", ".join(files) or str(dataset_name)
     if len(set(names)) != 2:
-        raise ValueError(f"{pair!r} is no pair of languages: call it as en-fr")
+        raise ValueError(f"{source}: {pair!r} is no pair of languages: call it as en-fr")
     for path in files:
         check_file(path)
     features = Features({name: Value("string") for name in names})

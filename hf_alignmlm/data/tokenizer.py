@@ -147,8 +147,8 @@ def check_wordpiece(tokenizer: PreTrainedTokenizerBase) -> None:
             reason = f"it has no {missing[0]}"
     if reason:
         raise ValueError(
-            f"this tokenizer ({kind}) cannot be doubled into a second script: {reason}. "
-            "Take a WordPiece tokenizer, or none to train one"
+            f"{tokenizer.name_or_path or 'this'} tokenizer ({kind}) cannot be doubled into a "
+            f"second script: {reason}. Take a WordPiece tokenizer, or none to train one"
         )
 
 

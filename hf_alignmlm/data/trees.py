@@ -34,7 +34,7 @@ from hf_alignmlm.data.conllu import TREE_ALIASES
 from hf_alignmlm.data.formats import check_file, errors_that_name, file_format, read_file
 from hf_alignmlm.data.parsers import digest_files, load_parser
 from hf_alignmlm.data.rows import TEXT_COLUMNS, TREE_COLUMNS, TREES, WORD_COLUMNS, as_text, as_words
-from hf_alignmlm.files import exclusive
+from hf_alignmlm.files import check_output, exclusive
 from hf_alignmlm.languages.word_order import Sentence, is_projective
 
 FORMAT_VERSION = "1"
@@ -248,10 +248,9 @@ def parse_file(
     """
     check_file(path)
     output, parts = Path(output), Path(f"{output}.parts")
-    if output.suffix != ".parquet" or output.is_dir():
+    check_output(output, [path])
+    if output.suffix != ".parquet":
         raise ValueError(f"{output}: the output is a parquet file, name it so")
-    if output.exists() and output.samefile(path):
-        raise ValueError(f"{output} is the input: name another --output")
     if num_proc < 1:
         raise ValueError(f"--preprocessing_num_workers {num_proc}: give 1 or more")
     task = _Task(str(path), parser)

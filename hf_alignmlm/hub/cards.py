@@ -15,7 +15,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from hf_alignmlm import __version__, minienglish
 from hf_alignmlm.arguments import one_line_errors, split_name
 from hf_alignmlm.figures import is_number, task_title
-from hf_alignmlm.files import exclusive, read_record, write_text
+from hf_alignmlm.files import check_output, exclusive, read_record, write_text
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.models.alignment_loss import ALIGNMENT_LOSSES
@@ -230,6 +230,7 @@ def card_main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with one_line_errors():
         path = Path(args.output or Path(args.run) / CARD_FILE)
+        check_output(path, ())
         card = str(card_of(args.run, transfer=args.transfer))
         with exclusive(path):
             write_text(path, card)

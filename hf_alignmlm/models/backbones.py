@@ -60,10 +60,9 @@ def read_config(name: Any, **kwargs: Any) -> Any:
     where = {option: kwargs[option] for option in WHERE & kwargs.keys()}
     try:
         return AutoConfig.from_pretrained(name, **where)
-    except OSError:
-        raise  # it names the file
-    except Exception as error:  # whatever a damaged file leads to
-        raise ValueError(f"{name} does not load, see its config.json: {error}") from error
+    except Exception as error:  # whatever a damaged or missing file leads to
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"{name} does not load, see its config.json: {error}") from error
 
 
 @register_backbone("bert")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_alignmlm.arguments import by_language, option_names, parse, peek
+from hf_alignmlm.arguments import by_language, by_pair, only, option_names, parse, peek
 from hf_alignmlm.data.dictionary import BilingualDictionary
 from hf_alignmlm.data.formats import check_file
 from hf_alignmlm.languages.natural import Languages, NaturalLanguages
@@ -45,7 +45,7 @@ class Run:
         own = {where: self.named(where) for where in SOURCES}
         found = {where: values.get(name, values.get("", [])) for where, values in own.items()}
         return {
-            where: _one(where, values) if where.startswith("dataset") else values
+            where: only(where, values) if where.startswith("dataset") else values
             for where, values in found.items()
         }
 
@@ -54,26 +54,14 @@ class Run:
         return by_language(option, getattr(self.data, option))
 
     def pairs(self, option: str) -> dict[str, list[str]]:
-        """The values of an option by pair of languages; those without a name are of the only pair.
-
-        ValueError for a pair of other languages.
-        """
-        values, names = self.named(option), self.language.names
-        if "" in values and len(names) == 2:
-            return {"-".join(names): values[""]}
-        for pair in values:
-            if len({*pair.split("-")} & {*names}) != 2:
-                raise ValueError(
-                    f"--{option}: {pair or values[''][0]} is no pair of {', '.join(names)}: give "
-                    f"{names[0]}-{names[-1]}=FILE"
-                )
-        return values
+        """The values of an option by pair of languages."""
+        return by_pair(option, getattr(self.data, option), self.language.names)
 
     @property
     def dictionary_files(self) -> dict[str, str]:
         """The file of each pair of languages."""
         files = self.pairs("dictionary_file")
-        return {pair: str(_one("dictionary_file", paths)) for pair, paths in files.items()}
+        return {pair: str(only("dictionary_file", paths)) for pair, paths in files.items()}
 
     @property
     def parallel(self) -> dict[str, dict[str, Any]]:
@@ -84,8 +72,8 @@ class Run:
         return {
             pair: {
                 "files": files.get(pair, []),
-                "dataset_name": _one(PARALLEL[1], names.get(pair, [])),
-                "dataset_config_name": _one(PARALLEL[2], configs.get(pair, [])),
+                "dataset_name": only(PARALLEL[1], names.get(pair, [])),
+                "dataset_config_name": only(PARALLEL[2], configs.get(pair, [])),
             }
             for pair in files | names
         }
@@ -159,9 +147,8 @@ def _languages(data: DataArguments, given: set[str]) -> Languages:
 
     ValueError for options of the other kind.
     """
-    names = dict.fromkeys(
-        name for where in SOURCES for name in by_language(where, getattr(data, where)) if name
-    )
+    named = {where: by_language(where, getattr(data, where)) for where in SOURCES}
+    names = dict.fromkeys(name for values in named.values() for name in values if name)
     if not names:
         if "sampling_alpha" in given:
             raise ValueError("--sampling_alpha is for natural languages: name them as NAME=FILE")
@@ -170,6 +157,11 @@ def _languages(data: DataArguments, given: set[str]) -> Languages:
         raise ValueError(
             f"--{idle[0]} does nothing beside natural languages: leave one of them out"
         )
+    for where in SOURCES[:2]:  # languages may share a dataset or a configuration, but no file
+        if "" in named[where]:
+            raise ValueError(
+                f"--{where}: {named[where][''][0]} names no language: give it as NAME=FILE"
+            )
     return NaturalLanguages(tuple(names))
 
 
@@ -196,7 +188,7 @@ def _check_parallel(run: Run) -> None:
     if bool(run.parallel) != bool(natural and run.objective.pair_rate):
         raise ValueError(
             "--parallel_file is for --objective xlm of natural languages, named as NAME=FILE, and "
-            "is wanted there: give both, or neither"
+            "is wanted there (or --parallel_dataset_name): give both, or neither"
         )
     for pair, where in run.parallel.items():
         if source not in pair.split("-"):
@@ -220,10 +212,3 @@ def _check_tokenizer(run: Run) -> None:
             "--extend_vocab learns tokens of natural languages after the first: name the text of "
             "each, as --train_file en=FILE fr=FILE"
         )
-
-
-def _one(option: str, values: Sequence[str]) -> str | None:
-    """The only value; None without one, ValueError for more."""
-    if len(values) > 1:
-        raise ValueError(f"--{option} has {len(values)} values of one language or pair: give one")
-    return next(iter(values), None)

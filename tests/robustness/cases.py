@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from damage import (
+    ALIGNED,
     CONLLU,
     CORPUS_WORDS_ARE,
     DAMAGES,
@@ -20,6 +21,7 @@ from damage import (
     SENTENCES,
     TAG_SCHEMES,
     TEXT_IS,
+    TRANSLATION_IS,
     VALUES,
     WORDS_ARE,
     json_lines,
@@ -29,7 +31,7 @@ from transformers import TrainingArguments
 from world import World, words_of
 
 from hf_alignmlm.hub.build import BuildArguments
-from hf_alignmlm.pretraining.options import DataArguments, ModelArguments
+from hf_alignmlm.pretraining.options import PARALLEL, SOURCES, DataArguments, ModelArguments
 from hf_alignmlm.tasks.finetuning.options import TaskArguments
 
 Options = dict[str, Any]
@@ -62,12 +64,15 @@ class Case:
         """Write the case's files into a folder; the command line."""
         options = world.options(self.command, folder / "out")
         changed = self.change(world, folder, options, Random(self.name))
-        idle = {name for given in changed for name in IDLE.get((self.command, given), ())}
+        idle = {
+            name for given in changed for name in IDLE.get((self.command.split()[0], given), ())
+        }
         kept = {name: value for name, value in options.items() if name not in idle}
         return words_of(kept | changed)
 
 
-# Who reads what: content and format, command, option, more options.
+# Who reads what: content and format, command, option, more options. Where `*` stands in one of
+# these, the damaged file stands.
 READERS: list[tuple[str, str, str, Options]] = [
     ("corpus.text", "pretrain", "train_file", {}),
     ("corpus.jsonl", "pretrain", "train_file", {}),
@@ -81,16 +86,6 @@ READERS: list[tuple[str, str, str, Options]] = [
         {"language": "trans_syn-fr", "validation_file": "trees.conllu"},
     ),
     ("pairs.dictionary", "pretrain", "dictionary_file", {}),
-    (
-        "corpus.text",
-        "pretrain",
-        "derived_train_file",
-        {
-            "derived_validation_file": "corpus.jsonl",
-            "dictionary_file": "natural.dictionary",
-            "language": None,
-        },
-    ),
     ("corpus.jsonl", "pretrain", "train_file", {"streaming": True}),
     ("ner.jsonl", "tag", "train_file", {}),
     ("ner.parquet", "tag", "test_file", {}),
@@ -107,12 +102,66 @@ READERS: list[tuple[str, str, str, Options]] = [
     ("corpus.text", "parse", "", {}),
     ("corpus.jsonl", "parse", "", {}),
     ("nli.parquet", "parse", "", {}),
+    ("second.text", "pretrain natural", "train_file", {"train_file": ["en=corpus.text", "fr=*"]}),
+    ("corpus.jsonl", "pretrain natural", "train_file", {"train_file": ["en=*", "fr=second.text"]}),
+    ("second.jsonl", "pretrain natural", "validation_file", {"validation_file": "fr=*"}),
+    (
+        "second.parquet",
+        "pretrain natural",
+        "train_file",
+        {"train_file": ["en=corpus.text", "fr=*"], "streaming": True},
+    ),
+    ("natural.dictionary", "pretrain natural", "dictionary_file", {"dictionary_file": "en-fr=*"}),
+    ("natural.dictionary", "doctor natural", "dictionary_file", {"dictionary_file": "en-fr=*"}),
+    ("second.text", "pretrain extend", "train_file", {"train_file": ["en=corpus.text", "fr=*"]}),
+    *(
+        (source, "pretrain xlm", "parallel_file", {"parallel_file": "en-fr=*"})
+        for source in ("verses.text", "verses.tsv", "translation.jsonl", "verses.parquet")
+    ),
+    (
+        "second.text",
+        "pretrain xlm",
+        "parallel_file",
+        {"parallel_file": ["en-fr=corpus.text", "en-fr=*"]},
+    ),
+    *(
+        (source, "retrieval", "parallel_file", {"parallel_file": "en-fr=*"})
+        for source in ("verses.text", "verses.csv", "verses.jsonl", "translation.parquet")
+    ),
+    ("second_ner.jsonl", "tag natural", "test_file", {"test_file": ["en=ner.parquet", "fr=*"]}),
+    ("second_nli.parquet", "nli natural", "test_file", {"test_file": ["en=nli.parquet", "fr=*"]}),
 ]
+# Which option takes the file with an odd row, where it is not the first of train_file and ``.
+INTO: dict[str, tuple[str, Any]] = {
+    "pretrain natural": ("train_file", ["en=corpus.text", "fr=*"]),
+    "pretrain xlm": ("parallel_file", "en-fr=*"),
+    "retrieval": ("parallel_file", "en-fr=*"),
+    "tag natural": ("test_file", ["en=ner.parquet", "fr=*"]),
+}
 
 
-def _more(world: World, options: Options) -> Options:
+def _filled(places: dict[str, Any], value: Any) -> Any:
+    """A value of an option with the paths of the files that it names, alone or behind `NAME=`."""
+    if isinstance(value, list):
+        return [_filled(places, one) for one in value]
+    if not isinstance(value, str):
+        return value
+    name, sign, source = value.rpartition("=")
+    return f"{name}{sign}{places[source]}" if source in places else places.get(value, value)
+
+
+def _more(world: World, options: Options, path: Any = None) -> Options:
     """Options whose values name the world's files, with the files' paths."""
-    return {k: world.path.get(v, v) if isinstance(v, str) else v for k, v in options.items()}
+    places = world.path if path is None else world.path | {"*": path}
+    return {name: _filled(places, value) for name, value in options.items()}
+
+
+def _into(world: World, command: str, options: Options, path: Path) -> Options:
+    """The option that takes a file with an odd row, given this one."""
+    if command in INTO:
+        option, value = INTO[command]
+        return _more(world, {option: value}, path)
+    return {next(o for o in ("train_file", "") if o in options): path}
 
 
 def _file_case(source: str, command: str, option: str, more: Options, damage: Any) -> Case:
@@ -121,14 +170,17 @@ def _file_case(source: str, command: str, option: str, more: Options, damage: An
     def change(world: World, folder: Path, options: Options, rng: Random) -> Options:
         path = folder / damage.rename(world.path[source].name)
         path.write_bytes(damage.change(world.files[source], rng))
-        return _more(world, more) | {option: path}
+        return {option: path} | _more(world, more, path)
 
     name = f"{command}/{option}/{source}/{damage.name}"
+    right = damage.verdict(form)
+    if option == "parallel_file" and isinstance(more[option], list):
+        right = ALIGNED.get(damage.name, right)
     return Case(
         name + "".join(f"/{k}" for k in more),
         command,
         change,
-        damage.verdict(form),
+        right,
         (f"--{option}",),
     )
 
@@ -145,7 +197,8 @@ def files() -> Iterator[Case]:
                 world: World, folder: Path, options: Options, rng: Random,
                 more: Options = more, option: str = option, place: str = place,
             ) -> Options:  # fmt: skip
-                return _more(world, more) | {option: world.folder / place if place else ""}
+                path = world.folder / place if place else ""
+                return {option: path} | _more(world, more, path)
 
             named = (option, "no/such.txt", "empty", "--train_file", "file")
             yield Case(
@@ -170,6 +223,12 @@ COLUMNS: list[tuple[str, str, str, dict[str, bool | None], dict[str, Any]]] = [
     ("nli", "nli", "hypothesis", {**TEXT_IS, "list": None, "empty list": None}, VALUES),
     ("nli", "nli", "label", LABEL_IS, VALUES),
     ("nli", "nli", "label", LABELS, {label: label for label in LABELS}),
+    ("second", "pretrain natural", "text", TEXT_IS, VALUES),
+    ("verses", "retrieval", "fr", TEXT_IS, VALUES),
+    ("translation", "retrieval", "translation", TRANSLATION_IS, VALUES),
+    ("translation", "pretrain xlm", "translation", TRANSLATION_IS, VALUES),
+    ("second_ner", "tag natural", "tokens", WORDS_ARE, VALUES),
+    ("second_ner", "tag natural", "ner_tags", WORDS_ARE, VALUES),
 ]
 
 
@@ -181,7 +240,7 @@ def rows() -> Iterator[Case]:
         ):
 
             def change(
-                world: World, folder: Path, options: Options, rng: Random,
+                world: World, folder: Path, options: Options, rng: Random, command: str = command,
                 content: str = content, column: str = column, form: str = form,
                 value: Any = values[value],
             ) -> Options:  # fmt: skip
@@ -189,12 +248,8 @@ def rows() -> Iterator[Case]:
                 table[rng.randrange(1, len(table))][column] = value
                 path = folder / f"{content}.{form}"
                 path.write_bytes(json_lines(table) if form == "jsonl" else parquet(table))
-                test = rng.random() < 0.5 and "test_file" in options
-                return {
-                    "test_file"
-                    if test
-                    else next(o for o in ("train_file", "") if o in options): path
-                }
+                test = rng.random() < 0.5 and "test_file" in options and command not in INTO
+                return {"test_file": path} if test else _into(world, command, options, path)
 
             name = f"{command}/{content}.{form}/{column}/{value}"
             if form == "parquet" and not _fits(content, column, values[value]):
@@ -242,6 +297,8 @@ def _fits(content: str, column: str, value: Any) -> bool:
     """Whether a parquet column of good values can have this one too."""
     if value is None:
         return True
+    if column == "translation":
+        return isinstance(value, dict)
     if column in ("words", "tokens", "ner_tags"):
         return isinstance(value, list) and all(isinstance(v, str | None) for v in value)
     return isinstance(value, str)
@@ -279,11 +336,13 @@ def types() -> Iterator[Case]:
         ("corpus", "corpus", "text"),
         ("nli", "nli", "premise"),
         ("parse", "corpus", "text"),
+        ("pretrain natural", "second", "text"),
+        ("retrieval", "verses", "fr"),
     ):
         for name, (make, type_name, right) in TYPES.items():
 
             def change(
-                world: World, folder: Path, options: Options, rng: Random,
+                world: World, folder: Path, options: Options, rng: Random, command: str = command,
                 content: str = content, column: str = column, make: Any = make,
                 kind: Any = arrow[type_name],
             ) -> Options:  # fmt: skip
@@ -291,7 +350,7 @@ def types() -> Iterator[Case]:
                 schema = pa.schema([(k, kind if k == column else pa.string()) for k in table[0]])
                 path = folder / "typed.parquet"
                 path.write_bytes(parquet(table, schema))
-                return {next(o for o in ("train_file", "") if o in options): path}
+                return _into(world, command, options, path)
 
             yield Case(
                 f"{command}/{content}.parquet/{column} of type {name}", command, change, right
@@ -317,25 +376,30 @@ def shapes() -> Iterator[Case]:
         ("nli", "nli"),
         ("parse", "corpus"),
         ("corpus", "corpus"),
+        ("pretrain natural", "second"),
+        ("retrieval", "verses"),
     ):
         for name, line in odd.items():
             for place in ("first", "last"):
 
                 def change(
                     world: World, folder: Path, options: Options, rng: Random,
-                    content: str = content, line: bytes = line, place: str = place,
+                    command: str = command, content: str = content, line: bytes = line,
+                    place: str = place,
                 ) -> Options:  # fmt: skip
                     good = world.files[f"{content}.jsonl"]
                     path = folder / "odd.jsonl"
                     path.write_bytes(line + good if place == "first" else good + line)
-                    return {next(o for o in ("train_file", "") if o in options): path}
+                    return _into(world, command, options, path)
 
                 yield Case(
                     f"{command}/{content}.jsonl/{name}, {place}",
                     command,
                     change,
                     # A task's rows have no text: what stands there is not looked at.
-                    False if name in wrong - ({"deep"} if content != "corpus" else set()) else None,
+                    False
+                    if name in wrong - ({"deep"} if content not in ("corpus", "second") else set())
+                    else None,
                 )
         whole = {
             "an array": lambda rows: json.dumps(rows).encode(),
@@ -348,12 +412,12 @@ def shapes() -> Iterator[Case]:
         for name, write in whole.items():
 
             def change(
-                world: World, folder: Path, options: Options, rng: Random,
+                world: World, folder: Path, options: Options, rng: Random, command: str = command,
                 content: str = content, write: Any = write,
             ) -> Options:  # fmt: skip
                 path = folder / "whole.json"
                 path.write_bytes(write(world.rows[content]))
-                return {next(o for o in ("train_file", "") if o in options): path}
+                return _into(world, command, options, path)
 
             yield Case(f"{command}/{content}.json/{name}", command, change, None)
 
@@ -422,6 +486,30 @@ NEEDED = {
     "card": ("checkpoint", "", ("all_results.json", "language.json", "config.json")),
     "push": ("checkpoint", "", ("all_results.json", "language.json", "config.json")),
     "report": ("task", "", ("all_results.json",)),
+    "tag natural": (
+        "natural",
+        "model_name_or_path",
+        ("config.json", "model.safetensors", "tokenizer.json", "language.json"),
+    ),
+    "pretrain extend": (
+        "natural",
+        "model_name_or_path",
+        ("config.json", "model.safetensors", "tokenizer.json"),
+    ),
+    # Of three languages: its dictionary has parts, and these have counts.
+    "doctor": (
+        "roberta",
+        "",
+        ("config.json", "model.safetensors", "language.json", "dictionary.json"),
+    ),
+    "doctor natural": (
+        "natural",
+        "",
+        ("config.json", "model.safetensors", "tokenizer.json", "language.json"),
+    ),
+    "retrieval": ("distilbert", "", ("config.json", "model.safetensors", "tokenizer.json")),
+    "card natural": ("roberta", "", ("all_results.json", "language.json", "config.json")),
+    "push natural": ("roberta", "", ("all_results.json", "language.json", "config.json")),
 }
 PARTS = (
     "config.json",
@@ -433,15 +521,12 @@ PARTS = (
     "all_results.json",
 )
 
-# A card does without these, and a corpus takes the language that it is told.
+CARDS = ("card", "push", "card natural", "push natural")
+# A card does without these, and others take the languages that they are told.
 FINE = {
-    *(
-        (command, part, "missing")
-        for command in ("card", "push")
-        for part in ("config.json", "language.json")
-    ),
-    *((command, "config.json", "dictionary") for command in ("card", "push")),
-    ("corpus", "language.json", "missing"),
+    *((command, part, "missing") for command in CARDS for part in ("config.json", "language.json")),
+    *((command, "config.json", "dictionary") for command in CARDS),
+    *((command, "language.json", "missing") for command in ("corpus", "doctor", "tag natural")),
 }
 
 
@@ -464,7 +549,7 @@ def _broken(command: str, part: str, alter: Callable[[bytes, Random], bytes | No
 def checkpoints() -> Iterator[Case]:
     """Each file of a checkpoint or a run damaged, missing, or of other types inside."""
     for command, (source, _, needed) in NEEDED.items():
-        for part in PARTS if source == "checkpoint" else ("all_results.json",):
+        for part in PARTS if source != "task" else ("all_results.json",):
             damages: dict[str, Any] = {n: lambda d, r, new=new: new for n, new in BROKEN.items()}
             damages |= {
                 "cut": lambda d, r: d[: r.randrange(1, len(d) - 1)],
@@ -514,6 +599,8 @@ def other_types(data: bytes, rng: Random) -> bytes:
 
 ODD = ("-1", "0", "nan", "inf", "", "no/such", "FOLDER", "unknown", "1e400", "0x10")
 NAMES = {
+    "tokenizer_type",
+    "extend_vocab_init",
     "objective",
     "size",
     "language",
@@ -525,23 +612,18 @@ NAMES = {
     "dict_mlm_variant",
 }
 FILES = {
-    *(
-        "train_file",
-        "validation_file",
-        "test_file",
-        "derived_train_file",
-        "derived_validation_file",
-    ),
+    *("train_file", "validation_file", "test_file", "parallel_file", "parallel_dataset_name"),
     *("dictionary_file", "dataset_name", "model_name_or_path", "tokenizer_name", "config_name"),
     *("parser", "transfer"),
 }
 COUNTS = {
     *("vocab_size", "max_train_samples", "max_eval_samples", "max_seq_length", "max_samples"),
     *("preprocessing_num_workers", "per_device_train_batch_size", "gradient_accumulation_steps"),
-    "alignment_pairs_per_step",
+    *("alignment_pairs_per_step", "extend_vocab"),
 }
 SHARES = {
     "dictionary_fraction",
+    "sampling_alpha",
     "tlm_rate",
     "swap_probability",
     "mlm_probability",
@@ -589,7 +671,12 @@ def _option_case(command: str, name: str, value: str, right: bool | None) -> Cas
     # "x: no such file" names the option's value.
     named = (
         name,
-        *(f"{value}: no such", f"{value}: its tokenizer.json", "unrecognized arguments"),
+        *(
+            f"{value}: no such",
+            f"{value}: its tokenizer.json",
+            f"{value} does not load",
+            "unrecognized arguments",
+        ),
         "empty" if value == "FOLDER" else name,
     )
     named += (value,) if len(value) > 2 else ()
@@ -608,6 +695,17 @@ def options() -> Iterator[Case]:
         "report": ["output_dir"],
         "card": ["output", "transfer"],
         "push": ["repo_id", "transfer", "private"],
+        "pretrain natural": [
+            *("sampling_alpha", "tokenizer_type", "vocab_size", "lowercase", "streaming"),
+            *("language", "alignment_pairs_per_step", "alignment_word_weights", "max_seq_length"),
+            *(*SOURCES, "dictionary_file", "dictionary_fraction", "max_train_samples"),
+        ],
+        "pretrain extend": ["extend_vocab", "extend_vocab_init", "max_seq_length"],
+        "pretrain xlm": [*PARALLEL, "tlm_rate", "validation_split_percentage"],
+        "tag natural": [*SOURCES, "test_file", "language", "max_train_samples"],
+        "nli natural": ["test_file", "xnli_mixed"],
+        "doctor": ["", "dictionary_file", "transfer", "output"],
+        "retrieval": ["", "parallel_file", "max_samples", "output"],
     }
     library = [
         f.name
@@ -663,7 +761,6 @@ LANGUAGES: dict[str, bool | None] = {
 TOGETHER: list[tuple[str, str, Options, bool | None]] = [
     ("pretrain", "a dataset beside files", {"dataset_name": "FOLDER"}, False),
     ("pretrain", "validation alone", {"train_file": None}, False),
-    ("pretrain", "derived validation alone", {"derived_validation_file": "corpus.text"}, False),
     (
         "pretrain",
         "a language beside a natural one",
@@ -818,11 +915,11 @@ TOGETHER: list[tuple[str, str, Options, bool | None]] = [
     ("corpus", "no samples", {"max_samples": 0}, False),
     ("corpus", "a checkpoint without a language", {"model_name_or_path": "FOLDER"}, False),
     ("corpus", "the input as output", {"output_dir": "corpus.text"}, False),
-    ("parse", "the input as output", {"output": "corpus.text"}, False),
+    ("parse", "the input as output", {"": "corpus.text", "output": "corpus.text"}, False),
     (
         "parse",
         "the input as output, overwritten",
-        {"output": "corpus.text", "overwrite_output_dir": True},
+        {"": "corpus.text", "output": "corpus.text", "overwrite_output_dir": True},
         False,
     ),
     ("report", "no runs", {"": "FOLDER"}, False),
@@ -833,6 +930,246 @@ TOGETHER: list[tuple[str, str, Options, bool | None]] = [
     ("card", "to a folder", {"output": "FOLDER"}, False),
     ("push", "no run", {"": "FOLDER"}, False),
     ("push", "an impossible name", {"repo_id": "a/b/c"}, None),
+]
+
+
+# The same of natural languages.
+NAMED = ("corpus-text.txt", "empty", "checkpoint", "verses-text.txt", "natural-dictionary.txt")
+NAMED += ("sw=", "fr-sw", "'en-fr'", "derived is", "corpus.jsonl", "xnli_mixed", "second_ner")
+NAMED += ("the test sets of fr and en", "en-fr is no pair", "roberta")
+EN, FR = "en=corpus.text", "fr=second.text"
+WORDS, VERSES = "natural.dictionary", "verses.text"
+THREE = [EN, FR, "sw=corpus.parquet"]
+NATURAL: list[tuple[str, str, Options, bool | None]] = [
+    ("pretrain natural", "a text without a name", {"train_file": [EN, "second.text"]}, False),
+    ("pretrain natural", "validation without a name", {"validation_file": "corpus.text"}, False),
+    ("pretrain natural", "training without a name", {"train_file": "corpus.text"}, False),
+    ("pretrain natural", "validation of one", {"validation_file": "fr=second.jsonl"}, True),
+    ("pretrain natural", "validation of another", {"validation_file": "sw=second.jsonl"}, False),
+    ("pretrain natural", "a pair has no text", {"train_file": [EN, "en-fr=second.text"]}, False),
+    ("pretrain natural", "called derived", {"train_file": [EN, "derived=second.text"]}, False),
+    ("pretrain natural", "no file behind the name", {"train_file": [EN, "fr="]}, False),
+    ("pretrain natural", "no name before the file", {"train_file": [EN, "=second.text"]}, False),
+    ("pretrain natural", "a name that is a number", {"train_file": [EN, "5=second.text"]}, False),
+    ("pretrain natural", "two names", {"train_file": [EN, "fr=sw=second.text"]}, False),
+    ("pretrain natural", "in two files", {"train_file": [EN, FR, "fr=corpus.parquet"]}, True),
+    ("pretrain natural", "streams", {"streaming": True}, True),
+    ("pretrain natural", "balanced streams", {"streaming": True, "sampling_alpha": 0.5}, False),
+    ("pretrain natural", "as it is", {"sampling_alpha": 1}, True),
+    ("pretrain natural", "all alike", {"sampling_alpha": 0}, True),
+    ("pretrain natural", "one of one", {"train_file": EN, "validation_file": None}, False),
+    (
+        "pretrain natural",
+        "one, mlm",
+        {
+            **{"train_file": EN, "validation_file": None},
+            **{"objective": "mlm", "dictionary_file": None},
+        },
+        True,
+    ),
+    ("pretrain natural", "no dictionary", {"dictionary_file": None}, False),
+    ("pretrain natural", "a dictionary without a name", {"dictionary_file": WORDS}, True),
+    ("pretrain natural", "a dictionary back", {"dictionary_file": f"fr-en={WORDS}"}, None),
+    ("pretrain natural", "a dictionary of others", {"dictionary_file": f"en-sw={WORDS}"}, False),
+    ("pretrain natural", "a dictionary of one", {"dictionary_file": f"fr={WORDS}"}, False),
+    ("pretrain natural", "of itself", {"dictionary_file": f"en-en={WORDS}"}, False),
+    ("pretrain natural", "twice", {"dictionary_file": [f"en-fr={WORDS}"] * 2}, False),
+    (
+        "pretrain natural",
+        "both ways",
+        {"dictionary_file": [f"en-fr={WORDS}", f"fr-en={WORDS}"]},
+        False,
+    ),
+    ("pretrain natural", "one for three", {"train_file": THREE}, True),
+    ("pretrain natural", "of whom", {"train_file": THREE, "dictionary_file": WORDS}, False),
+    (
+        "pretrain natural",
+        "without the source",
+        {"train_file": THREE, "dictionary_file": f"fr-sw={WORDS}"},
+        None,
+    ),
+    ("pretrain natural", "unigram", {"tokenizer_type": "unigram"}, True),
+    ("pretrain natural", "bpe", {"tokenizer_type": "bpe"}, True),
+    ("pretrain natural", "bpe, lower case", {"tokenizer_type": "bpe", "lowercase": True}, True),
+    ("pretrain natural", "bytes too many", {"tokenizer_type": "bpe", "vocab_size": 100}, False),
+    ("pretrain natural", "unigram, none", {"tokenizer_type": "unigram", "vocab_size": 6}, False),
+    (
+        "pretrain natural",
+        "a kind beside a tokenizer",
+        {"tokenizer_name": "NATURAL", "tokenizer_type": "bpe", "vocab_size": None},
+        False,
+    ),
+    ("pretrain natural", "another's tokenizer", {"tokenizer_name": "ROBERTA"}, True),
+    ("pretrain natural", "doubled", {"tokenizer_name": "CHECKPOINT"}, None),
+    ("pretrain natural", "by frequency", {"alignment_word_weights": "frequency"}, True),
+    (
+        "pretrain natural",
+        "by frequency in a stream",
+        {"alignment_word_weights": "frequency", "streaming": True},
+        False,
+    ),
+    ("pretrain natural", "one pair a step", {"alignment_pairs_per_step": 1}, True),
+    (
+        "pretrain natural",
+        "a language each",
+        {"objective": "mlm", "language_embeddings": True, "train_file": THREE},
+        None,
+    ),
+    ("pretrain natural", "swapped", {"objective": "dict-mlm"}, True),
+    ("pretrain natural", "a configuration", {"config_name": "NATURAL"}, True),
+    ("pretrain natural", "another's", {"model_name_or_path": "ROBERTA"}, True),
+    ("pretrain natural", "a unigram's", {"model_name_or_path": "DISTILBERT"}, True),
+    ("pretrain natural", "a twin's", {"model_name_or_path": "CHECKPOINT"}, None),
+    (
+        "pretrain natural",
+        "too few positions",
+        {"model_name_or_path": "ROBERTA", "max_seq_length": 40},
+        False,
+    ),
+    ("pretrain natural", "parallel text for align-mlm", {"parallel_file": VERSES}, False),
+    ("pretrain", "parallel text of a twin", {"objective": "xlm", "parallel_file": VERSES}, False),
+    ("pretrain", "another's model", {"model_name_or_path": "ROBERTA"}, False),
+    ("pretrain", "balance of twins", {"sampling_alpha": 0.5}, False),
+    ("pretrain xlm", "no parallel text", {"parallel_file": None}, False),
+    ("pretrain xlm", "without a name", {"parallel_file": VERSES}, True),
+    ("pretrain xlm", "back", {"parallel_file": f"fr-en={VERSES}"}, None),
+    ("pretrain xlm", "of others", {"parallel_file": f"en-sw={VERSES}"}, False),
+    ("pretrain xlm", "of one", {"parallel_file": f"fr={VERSES}"}, False),
+    (
+        "pretrain xlm",
+        "without the source",
+        {"parallel_file": f"fr-sw={VERSES}", "train_file": THREE},
+        False,
+    ),
+    (
+        "pretrain xlm",
+        "one for three",
+        {"parallel_file": f"en-fr={VERSES}", "train_file": THREE},
+        True,
+    ),
+    ("pretrain xlm", "one side", {"parallel_file": "en-fr=corpus.text"}, False),
+    (
+        "pretrain xlm",
+        "aligned",
+        {"parallel_file": ["en-fr=corpus.text", FR.replace("fr", "en-fr", 1)]},
+        True,
+    ),
+    ("pretrain xlm", "two of columns", {"parallel_file": [f"en-fr={VERSES}"] * 2}, False),
+    (
+        "pretrain xlm",
+        "three aligned",
+        {"parallel_file": ["en-fr=corpus.text", "en-fr=second.text", "en-fr=corpus.text"]},
+        False,
+    ),
+    (
+        "pretrain xlm",
+        "several forms",
+        {"parallel_file": ["en-fr=verses.jsonl", "en-fr=verses.csv", "en-fr=translation.parquet"]},
+        True,
+    ),
+    ("pretrain xlm", "rows of another kind", {"parallel_file": "en-fr=corpus.jsonl"}, False),
+    ("pretrain xlm", "a dataset beside", {"parallel_dataset_name": "en-fr=FOLDER"}, False),
+    ("pretrain xlm", "a stream beside", {"streaming": True}, True),
+    ("pretrain xlm", "three, one pair", {"max_train_samples": 1}, None),
+    ("pretrain xlm", "of no more tokens", {"tlm_rate": 1}, True),
+    ("pretrain extend", "no dictionary", {"dictionary_file": None, "objective": "mlm"}, True),
+    *(
+        ("pretrain extend", f"from {start}", {"extend_vocab_init": start}, True)
+        for start in ("pieces", "mean", "random")
+    ),
+    ("pretrain extend", "a tokenizer beside", {"tokenizer_name": "NATURAL"}, False),
+    ("pretrain extend", "byte-level", {"model_name_or_path": "ROBERTA"}, True),
+    ("pretrain extend", "pieces", {"model_name_or_path": "DISTILBERT"}, True),
+    ("pretrain extend", "a twin's", {"model_name_or_path": "CHECKPOINT"}, None),
+    ("pretrain extend", "a language more", {"train_file": THREE}, True),
+    ("pretrain extend", "more than there is", {"extend_vocab": 10**6}, None),
+    ("pretrain extend", "streams", {"streaming": True}, True),
+    (
+        "pretrain extend",
+        "of one language",
+        {
+            **{"train_file": EN, "validation_file": None},
+            **{"objective": "mlm", "dictionary_file": None},
+        },
+        False,
+    ),
+    ("tag natural", "only the source", {"test_file": "en=ner.parquet"}, True),
+    (
+        "tag natural",
+        "without a name",
+        {"train_file": "ner.jsonl", "test_file": "ner.parquet"},
+        True,
+    ),
+    ("tag natural", "some without a name", {"test_file": "second_ner.parquet"}, None),
+    ("tag natural", "one without", {"test_file": ["en=ner.parquet", "second_ner.parquet"]}, False),
+    ("tag natural", "another", {"test_file": ["en=ner.parquet", "hi=second_ner.jsonl"]}, True),
+    ("tag natural", "of the same", {"test_file": ["en=ner.parquet", "fr=ner.jsonl"]}, False),
+    ("tag natural", "twice", {"test_file": ["en=ner.parquet", "en=second_ner.jsonl"]}, False),
+    ("tag natural", "no test of the source", {"test_file": "fr=second_ner.jsonl"}, False),
+    ("tag natural", "no training", {"train_file": None}, False),
+    ("tag natural", "training of another", {"train_file": "fr=second_ner.jsonl"}, None),
+    (
+        "tag natural",
+        "supervised",
+        {"train_file": ["en=ner.jsonl", "fr=second_ner.jsonl"], "skip_supervised": None},
+        True,
+    ),
+    ("tag natural", "a twin", {"language": "trans_inv"}, False),
+    ("tag natural", "doubled", {"double_vocabulary": True}, False),
+    ("tag natural", "nothing", {"train_file": None, "test_file": None}, False),
+    ("tag natural", "byte-level", {"model_name_or_path": "ROBERTA"}, True),
+    ("tag natural", "pieces", {"model_name_or_path": "DISTILBERT"}, True),
+    ("tag natural", "a dataset each", {"dataset_name": "FOLDER"}, False),
+    ("tag natural", "a pair", {"test_file": ["en=ner.parquet", "en-fr=second_ner.jsonl"]}, False),
+    (
+        "nli natural",
+        "not parallel",
+        {"test_file": ["en=nli.parquet", "fr=second_ner.jsonl"]},
+        False,
+    ),
+    ("nli natural", "mixed with itself", {"test_file": "en=nli.parquet"}, False),
+    ("nli natural", "not mixed", {"xnli_mixed": None}, True),
+    ("nli natural", "one row", {"max_eval_samples": 1}, True),
+    ("nli", "mixed with a twin", {"xnli_mixed": True}, True),
+    ("doctor", "no checkpoint", {"": "FOLDER"}, False),
+    ("doctor", "a file", {"": "corpus.text"}, False),
+    ("doctor", "a twin's", {"": "CHECKPOINT"}, True),
+    ("doctor", "a tagger", {"": "TASK"}, False),
+    ("doctor", "runs of tasks", {"": "CHECKPOINT", "transfer": "TASK"}, True),
+    ("doctor", "runs of none", {"transfer": "FOLDER"}, False),
+    ("doctor", "to a folder", {"output": "FOLDER"}, False),
+    ("doctor", "a dictionary without a name", {"dictionary_file": WORDS}, False),
+    (
+        "doctor",
+        "a dictionary each",
+        {"dictionary_file": [f"en-fr={WORDS}", f"en-sw={WORDS}"]},
+        True,
+    ),
+    ("doctor natural", "without a name", {"dictionary_file": WORDS}, True),
+    ("doctor natural", "of others", {"dictionary_file": f"en-sw={WORDS}"}, False),
+    ("doctor natural", "of one", {"dictionary_file": f"fr={WORDS}"}, False),
+    ("doctor natural", "twice", {"dictionary_file": [f"en-fr={WORDS}"] * 2}, False),
+    (
+        "doctor natural",
+        "over its words",
+        {"dictionary_file": f"en-fr={WORDS}", "output": WORDS},
+        False,
+    ),
+    ("doctor natural", "a twin's", {"": "CHECKPOINT", "dictionary_file": "pairs.dictionary"}, True),
+    ("doctor natural", "a twin's, named", {"": "CHECKPOINT"}, False),
+    ("retrieval", "no checkpoint", {"": "FOLDER"}, False),
+    ("retrieval", "a twin's", {"": "CHECKPOINT"}, True),
+    ("retrieval", "byte-level", {"": "ROBERTA"}, True),
+    ("retrieval", "a tagger", {"": "TASK"}, True),
+    ("retrieval", "to a folder", {"output": "FOLDER"}, False),
+    ("retrieval", "without a name", {"parallel_file": VERSES}, None),
+    ("retrieval", "of one", {"parallel_file": f"fr={VERSES}"}, False),
+    ("retrieval", "of itself", {"parallel_file": f"en-en={VERSES}"}, False),
+    ("retrieval", "of languages unseen", {"parallel_file": f"hi-sw={VERSES}"}, True),
+    ("retrieval", "over its text", {"parallel_file": f"en-fr={VERSES}", "output": VERSES}, False),
+    ("retrieval", "one pair", {"max_samples": 1}, None),
+    ("card natural", "to a folder", {"output": "FOLDER"}, False),
+    ("card natural", "no transfer", {"transfer": "FOLDER"}, False),
 ]
 
 
@@ -851,21 +1188,11 @@ def combinations() -> Iterator[Case]:
                 if "model_name_or_path" in options:
                     options["model_name_or_path"] = copy
             places = {"FOLDER": empty_folder(folder), "CHECKPOINT": copy, "ABOVE": folder / "runs"}
-            copied = {name: folder / path.name for name, path in world.path.items()}
-            found = {}
-            for name, value in more.items():
-                if name in ("output", "output_dir") and value in copied:
-                    shutil.copy(world.path[value], copied[value])
-                    found[name] = copied[value]
-                else:
-                    found[name] = (
-                        places.get(value, world.path.get(value, value))
-                        if isinstance(value, str)
-                        else value
-                    )
-            if more.get("output") in copied:
-                found[""] = copied[more["output"]]
-            return found
+            places |= {n: getattr(world, n.lower()) for n in ("NATURAL", "ROBERTA", "DISTILBERT")}
+            places |= {"TASK": world.task} | world.path
+            for source in {more.get("output"), more.get("output_dir")} & world.path.keys():
+                places[source] = Path(shutil.copy(world.path[source], folder))
+            return {name: _filled(places, value) for name, value in more.items()}
 
         return change
 
@@ -892,13 +1219,13 @@ def combinations() -> Iterator[Case]:
                 (language, "language"),
                 True,
             )
-    for command, name, more, right in TOGETHER:
+    for command, name, more, right in TOGETHER + NATURAL:
         yield Case(
             f"{command}/together/{name}",
             command,
             given(more),
             right,
-            (*more, *map(str, more.values()), "corpus-text.txt", "empty", "checkpoint"),
+            (*more, *map(str, more.values()), *NAMED),
             True,
         )
 

@@ -66,6 +66,8 @@ def called(name: str) -> Callable[[str], str]:
     return lambda old: name + old[old.index(".") :]
 
 
+# Two aligned files must have as many lines.
+ALIGNED = dict.fromkeys(("blank lines at both ends", "twice in one", "cut in two"), False)
 YES, NO = dict.fromkeys(TEXTS, True), dict.fromkeys((*TEXTS, "parquet"), False)
 HTML = b"<html><body><p>404: no such page</p></body></html>\n"
 DAMAGES = [
@@ -109,6 +111,7 @@ DAMAGES = [
     Damage("a name with ::", same, True, called("a::b")),
     Damage("a name with spaces", same, True, called("two  words")),
     Damage("a name of other letters", same, True, called("日本語-é")),
+    Damage("a name with =", same, True, called("fr=x")),
     Damage("a name with braces", same, True, called("{x}%s$HOME")),
 ]
 
@@ -130,6 +133,7 @@ TEXT_IS = {
     **dict.fromkeys(("null", "empty text", "white space", "text", "huge"), True),
     "NUL": None,
 }
+TRANSLATION_IS = dict.fromkeys(VALUES, False) | {"null": True, "dictionary": True}
 # A list of words stands where the row has one, but must be as long as the tags.
 WORDS_ARE = {**dict.fromkeys(VALUES, False), "null": True, "empty list": None}
 CORPUS_WORDS_ARE = {**WORDS_ARE, "list": True, "empty list": True}

@@ -87,10 +87,10 @@ def call(case: Case, argv: list[str], folder: Path) -> tuple[object, str]:
     signal.alarm(SECONDS)
     try:
         with as_before(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            sys.argv[0] = f"alignmlm {case.command}"
+            sys.argv[0] = f"alignmlm {case.command.split()[0]}"
             # A relative name is a place below the case's own folder.
             os.chdir(folder)
-            cli.run(case.command, argv)
+            cli.run(case.command.split()[0], argv)
         code: object = 0
     except SystemExit as end:
         code = end.code or 0
@@ -163,7 +163,7 @@ def summary(verdicts: list[Verdict]) -> str:
     """Counts by command and verdict."""
     counts = Counter((v.name.split("/")[0], v.verdict) for v in verdicts)
     lines = [
-        f"{command:10}{verdict:28}{count}" for (command, verdict), count in sorted(counts.items())
+        f"{command:18}{verdict:28}{count}" for (command, verdict), count in sorted(counts.items())
     ]
     return "\n".join([*lines, f"{len(verdicts)} cases"]) + "\n"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from damage import json_lines, parquet
+from transformers import AutoConfig
 
 from hf_alignmlm import cli, minienglish
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
@@ -25,6 +26,8 @@ FAST = {
     **{"disable_tqdm": "true", "skip_supervised": True},
 }
 TASKS = {"tag": "ner", "nli": "nli"}
+# Trained on three natural languages: which architecture, which kind of tokenizer.
+ARCHITECTURES = {"roberta": "bpe", "distilbert": "unigram"}
 
 
 def words_of(options: dict[str, Any]) -> list[str]:
@@ -85,10 +88,34 @@ class World:
             "".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.ner_tags, strict=True))
             for s in sentences
         ]
+        # The second natural language is the first backwards; words are their own translations.
+        backwards = {
+            f"second_{name}": [
+                {
+                    key: value[::-1] if isinstance(value, list) else value
+                    for key, value in row.items()
+                }
+                for row in self.rows[name]
+            ]
+            for name in TASKS.values()
+        }
+        for row in backwards["second_nli"]:
+            row["premise"] = " ".join(row["premise"].split()[::-1])
+        turned = [" ".join(text.split()[::-1]) for text in self.texts]
+        pairs = [{"en": en, "fr": fr} for en, fr in zip(self.texts, turned, strict=True)]
+        self.rows |= backwards | {
+            "second": [{"text": text} for text in turned],
+            "verses": pairs,
+            "translation": [{"translation": pair} for pair in pairs],
+        }
         spell = SyntheticLanguage.from_name("trans_inv").spell
         words = sorted({word for s in sentences for word in s.words if word.isalpha()})
         self.files = {
             "corpus.text": "".join(f"{text}\n" for text in self.texts).encode(),
+            "second.text": "".join(f"{text}\n" for text in turned).encode(),
+            "verses.text": "".join(f"{pair['en']}\t{pair['fr']}\n" for pair in pairs).encode(),
+            "verses.tsv": table(pairs, "\t"),
+            "verses.csv": table(pairs, ","),
             "corpus.csv": table(self.rows["corpus"], ","),
             "nli.csv": table(self.rows["nli"], ","),
             "nli.tsv": table(self.rows["nli"], "\t"),
@@ -106,21 +133,21 @@ class World:
                 f"{name.split('.')[0]}-{name.split('.')[1]}.txt" if ending else name
             )
             self.path[name].write_bytes(data)
-        self.checkpoint, self.task, self.built = (
-            folder / n for n in ("checkpoint", "task", "built")
+        self.checkpoint, self.task, self.built, self.natural, self.roberta, self.distilbert = (
+            folder / n for n in ("checkpoint", "task", "built", "natural", *ARCHITECTURES)
         )
         self.sentences = sentences
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             for command, out in (
                 ("pretrain", self.checkpoint),
+                ("pretrain natural", self.natural),
                 ("tag", self.task),
                 ("corpus", self.built),
+                *((f"pretrain {name}", folder / name) for name in ARCHITECTURES),
             ):
                 if not out.exists():
-                    cli.run(
-                        command,
-                        words_of({**self.options(command, out), "overwrite_output_dir": True}),
-                    )
+                    options = {**self.options(command, out), "overwrite_output_dir": True}
+                    cli.run(command.split()[0], words_of(options))
 
     @cached_property
     def parser(self) -> Path:
@@ -130,8 +157,13 @@ class World:
         return self.folder / "parser"
 
     def options(self, command: str, out: Path) -> dict[str, Any]:
-        """Options of a command that works; it writes to `out`."""
+        """Options of a command that works; it writes to `out`.
+
+        A second word says on what the command works: `pretrain xlm`, `tag natural`.
+        """
         path = self.path
+        if " " in command:
+            return self.natural_options(*command.split(), out)
         if command == "pretrain":
             return {
                 **{"train_file": path["corpus.text"], "validation_file": path["corpus.jsonl"]},
@@ -150,11 +182,68 @@ class World:
         if command == "parse":
             return {"": path["corpus.text"], "parser": self.parser, "output": out / "trees.parquet"}
         return {
+            "doctor": {"": self.roberta, "output": out / "doctor.md"},
+            "retrieval": {
+                **{"": self.natural, "parallel_file": f"en-fr={path['verses.text']}"},
+                "output": out / "retrieval.json",
+            },
             "corpus": {"train_file": path["corpus.text"], "output_dir": out},
             "report": {"": self.folder, "output_dir": out},
             "card": {"": self.checkpoint, "output": out / "README.md"},
             "push": {"": self.checkpoint, "repo_id": "me/name", "dry_run": True},
         }[command]
+
+    def natural_options(self, command: str, kind: str, out: Path) -> dict[str, Any]:
+        """Options of a command that works on natural languages, or on a checkpoint of them."""
+        path = self.path
+        if command == "doctor":
+            words = f"en-fr={path['natural.dictionary']}"
+            return self.options("doctor", out) | {"": self.natural, "dictionary_file": words}
+        if command in ("card", "push"):
+            return self.options(command, out) | {"": self.roberta}
+        if command in TASKS:
+            rows = TASKS[command]
+            return self.options(command, out) | {
+                **{"model_name_or_path": self.natural, "train_file": f"en={path[rows + '.jsonl']}"},
+                "test_file": [
+                    f"en={path[rows + '.parquet']}",
+                    f"fr={path[f'second_{rows}.parquet']}",
+                ],
+                "xnli_mixed": command == "nli",
+            }
+        words = [f"en-fr={path['natural.dictionary']}"]
+        options = self.options("pretrain", out) | {
+            "train_file": [f"en={path['corpus.text']}", f"fr={path['second.text']}"],
+            "validation_file": [f"en={path['corpus.jsonl']}", f"fr={path['second.jsonl']}"],
+            "dictionary_file": words,
+        }
+        if kind == "xlm":
+            verses = {"objective": "xlm", "parallel_file": f"en-fr={path['verses.text']}"}
+            return options | verses | {"dictionary_file": None}
+        if kind == "extend":
+            mine = {"model_name_or_path": self.natural, "extend_vocab": 20}
+            return options | mine | {"vocab_size": None, "config_overrides": None}
+        if kind in ARCHITECTURES:
+            configuration = self.folder / f"{kind}.json"
+            if not configuration.exists():
+                write_configuration(kind, configuration)
+            options |= {"config_name": configuration, "config_overrides": None}
+            options |= {"tokenizer_type": ARCHITECTURES[kind], "dictionary_file": words * 2}
+            options["dictionary_file"][1] = words[0].replace("en-fr=", "en-sw=")
+            for name in ("train_file", "validation_file"):
+                options[name] += [f"sw={path['corpus.parquet']}"]
+        return options
+
+
+def write_configuration(kind: str, path: Path) -> None:
+    """A tiny configuration of an architecture."""
+    shape = dict(part.split("=") for part in f"{SHAPE},max_position_embeddings=40".split(","))
+    numbers = {name: int(number) for name, number in shape.items()}
+    more = {"intermediate_size": 16}
+    if kind == "distilbert":
+        numbers = {"dim": 16, "n_layers": 1, "n_heads": 2, "max_position_embeddings": 40}
+        more = {"hidden_dim": 16}
+    AutoConfig.for_model(kind, **numbers, **more, vocab_size=300).to_json_file(path, use_diff=False)
 
 
 def make_parser(folder: Path, sentences: list[Any]) -> None:
