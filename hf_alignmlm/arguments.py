@@ -14,6 +14,7 @@ from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+import datasets
 from transformers import HfArgumentParser
 
 
@@ -117,6 +118,8 @@ def parse(
         for args in parsed:
             if hasattr(args, "optim"):
                 _try_out(args)
+                if args.disable_tqdm:
+                    datasets.disable_progress_bars()  # the option means all bars
     except Exception as error:
         names = [name for name in option_names(argv) if name in values]
         if isinstance(error, ValueError) and any(name in str(error) for name in names):

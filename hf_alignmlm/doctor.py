@@ -4,6 +4,7 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -13,14 +14,14 @@ from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.alignment.scores import cosine_table, unit_rows
 from hf_alignmlm.arguments import by_language, one_line_errors
 from hf_alignmlm.data.coverage import coverage
-from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces, join
+from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary, WordPieces, join
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import exclusive, write_text
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.models.loading import load_whole
 from hf_alignmlm.report import TEMPLATES
-from hf_alignmlm.results import read_results
+from hf_alignmlm.results import read_results, tested
 
 PAGE_FILE = "doctor.md"
 # Words whose nearest word of the other language is looked up.
@@ -52,6 +53,8 @@ def diagnosis(
     folder: str, dictionary: BilingualDictionary | None, transfer: str | None = None
 ) -> str:
     """The page on a checkpoint; its own dictionary where none is given. ValueError for neither."""
+    if not dictionary and not Path(folder, DICTIONARY_FILE).exists():
+        raise ValueError(f"{folder} has no {DICTIONARY_FILE}: give --dictionary_file")
     dictionary = dictionary or BilingualDictionary.from_pretrained(folder)
     embeddings = load_whole(AutoModel, folder).get_input_embeddings().weight.detach()
     if (last := max(max(word) for pair in dictionary.pairs for word in pair)) >= len(embeddings):
@@ -65,8 +68,14 @@ def diagnosis(
         for name, part in parts
     ]
     results = read_results(transfer) if transfer else []
-    tasks = [result for result in results if "task" in result and "bz" in result]
-    page = TEMPLATES.get_template("doctor.md.jinja").render(folder=folder, parts=found, tasks=tasks)
+    tasks = [
+        {"task": result["task"], "language": language, "bz": fmean(scores["bz_by_seed"])}
+        | {"majority": scores.get("majority_baseline")}
+        for result in results
+        for language, scores in (tested(result) if "task" in result else ())
+    ]
+    more = {"parts": found, "tasks": tasks, "transfer": transfer}
+    page = TEMPLATES.get_template("doctor.md.jinja").render(folder=folder, **more)
     return page.rstrip() + "\n"
 
 
