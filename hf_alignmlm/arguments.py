@@ -15,6 +15,7 @@ from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+import datasets
 from transformers import HfArgumentParser
 
 
@@ -118,6 +119,8 @@ def parse(
         for args in parsed:
             if hasattr(args, "optim"):
                 _try_out(args)
+                if args.disable_tqdm:
+                    datasets.disable_progress_bars()  # the option means all bars
     except Exception as error:
         names = [name for name in option_names(argv) if name in values]
         if isinstance(error, ValueError) and any(name in str(error) for name in names):
@@ -174,6 +177,11 @@ def by_pair(option: str, values: Sequence[str], names: Sequence[str]) -> dict[st
     pairs = by_language(option, values)
     if "" in pairs and len(names) == 2:
         return {"-".join(names): pairs[""]}
+    if pairs and len(names) < 2:
+        raise ValueError(
+            f"--{option} is of two languages, but only {names[0]} has text: give --train_file "
+            f"{names[0]}=FILE and NAME=FILE of the other"
+        )
     for pair, (value, *_) in pairs.items():
         if len({*pair.split("-")} & {*names}) != 2:
             raise ValueError(

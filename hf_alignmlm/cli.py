@@ -87,6 +87,20 @@ def stopped_in_one_line(command: str, argv: Sequence[str]) -> Iterator[None]:
             signal.signal(one, old)
 
 
+def _without_model_bars() -> None:
+    """Leave out the library's bars for reading and writing a model, which come at each checkpoint.
+
+    Those of training, and of downloads, stay.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    downloads_are_quiet = are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    if not downloads_are_quiet:
+        enable_progress_bars()
+
+
 def run(command: str, argv: Sequence[str] | None = None) -> None:
     """Call a command with its command line (`sys.argv`'s by default), and push if it asks for it.
 
@@ -96,6 +110,7 @@ def run(command: str, argv: Sequence[str] | None = None) -> None:
     with stopped_in_one_line(command, sys.argv if argv is None else argv):
         for plugin in entry_points(group=PLUGINS):
             plugin.load()
+        _without_model_bars()
         module, function, more, _ = COMMANDS[command]
         arguments = getattr(import_module(f"hf_alignmlm.{module}"), function)(argv, *more)
         if arguments is not None:

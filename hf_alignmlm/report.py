@@ -194,6 +194,8 @@ def sections(
         trained=trained,
         names=list(dict.fromkeys(name for run in trained for name in names_of(run))),
         cells=cells,
+        # Tested on the source language alone.
+        alone=[r for r in results if "task" in r and not [*tested(r)]],
         transfer_table=transfer_table(cells, beside),
         meaning=ANY if any("transfer" in result for result in results) else DERIVED,
         correlations=by_task,

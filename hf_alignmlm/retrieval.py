@@ -142,3 +142,4 @@ def main(argv: Sequence[str] | None = None) -> None:
                     f"{scores['csls_p1']:.1f}, {scores['backward_csls_p1']:.1f}"
                 )
         write_json(options.output, results | {"versions": versions()})
+        print(f"All measures in {options.output}")

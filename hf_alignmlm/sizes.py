@@ -67,5 +67,5 @@ def expectation(model: Any, args: TrainingArguments, *, length: int, steps: int)
     return (
         f"{parameters / 1e6:.1f} M parameters, {positions * steps * args.world_size / 1e6:,.1f} M "
         f"tokens in {steps:,} steps; expect about {memory / 2**30 + 0.7:.1f} GiB and "
-        f"{seconds / 60:,.0f} min"
+        f"{max(1, seconds / 60):,.0f} min"
     )

@@ -7,6 +7,8 @@ import time
 from importlib import import_module
 
 import pytest
+from huggingface_hub.utils import are_progress_bars_disabled
+from transformers.utils import logging
 
 from hf_alignmlm import cli
 from hf_alignmlm.files import exclusive
@@ -77,3 +79,12 @@ def test_a_second_push_of_a_folder_is_refused(tmp_path, monkeypatch, capsys):
         cli.run("push", [str(run), "--repo_id", "me/name"])
     assert stop.value.code == 2
     assert f"{run} is in use by another command" in capsys.readouterr().err
+
+
+def test_commands_show_no_bars_of_reading_and_writing_a_model(monkeypatch):
+    monkeypatch.setattr("hf_alignmlm.report.main", lambda _: None)
+    monkeypatch.setattr(logging, "_tqdm_active", True)
+    before = are_progress_bars_disabled()  # of downloads
+    cli.run("report", [])
+    assert not logging.is_progress_bar_enabled()
+    assert are_progress_bars_disabled() == before

@@ -55,7 +55,7 @@ def test_the_findings_follow_from_the_embeddings(tmp_path, kind, said, capsys):
     assert text in capsys.readouterr().out
     assert said in text
     assert "## en-fr" in text
-    assert ("Rows share no direction." in text) == (kind != "one direction")
+    assert ("Rows share little" in text) == (kind != "one direction")
     assert "1 pairs; P@1 is" in text
     assert "By frequency" not in text
 
@@ -90,6 +90,26 @@ def test_frequency_parts_and_tasks_have_their_lines(tmp_path):
     assert "**ner**, en-fr: zero-shot 60.0, the majority's label alone 20.0. There is tr" in text
 
 
+def test_tasks_are_listed_by_language_and_one_without_transfer_says_so(tmp_path, capsys):
+    run = checkpoint(tmp_path / "run")
+    path = tmp_path / "tasks" / "all_results.json"
+    path.parent.mkdir()
+    scores = {"bz_by_seed": [40.0, 42.0], "majority_baseline": 20.0}
+    result = {"task": "pos", "language": "en", "languages": ["en"], "objective": "mlm"}
+    result |= {"bz": None, "majority_baseline": 19.0, "metric": "accuracy", "source": 67.0}
+    path.write_text(json.dumps(result | {"transfer": {}}))
+    page(run, "--transfer", str(path.parent))
+    shown = capsys.readouterr()
+    assert "was tested on a second language: give `tag` or `nli` a test file" in shown.out
+    assert "LOAD REPORT" not in shown.err
+    path.write_text(json.dumps(result | {"transfer": {"fr": scores, "hi": scores}}))
+    page(run, "--transfer", str(path.parent))
+    assert (
+        "**pos**, en-hi: zero-shot 41.0, the majority's label alone 20.0."
+        in capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize("fault", ["no dictionary", "another vocabulary", "no checkpoint"])
 def test_what_is_no_checkpoint_with_a_dictionary_is_an_error_of_one_line(tmp_path, fault, capsys):
     run = checkpoint(tmp_path / "run")
@@ -102,5 +122,6 @@ def test_what_is_no_checkpoint_with_a_dictionary_is_an_error_of_one_line(tmp_pat
     with pytest.raises(SystemExit) as caught:
         page(run)
     assert caught.value.code == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert fault != "no dictionary" or "has no dictionary.json: give --dictionary_file" in line
     assert not (tmp_path / "run" / "doctor.md").exists()

@@ -258,3 +258,13 @@ def test_no_run_among_the_files_is_one_line(tmp_path, capsys):
     assert stopped.value.code == 2
     assert "all_results.json of a run below it" in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["all_results.json"]
+
+
+def test_a_task_of_the_source_alone_is_reported_without_transfer(tmp_path):
+    result = {"task": "pos", "metric": "accuracy", "language": "en", "languages": ["en"]}
+    write_json(
+        tmp_path / "all_results.json", result | {"transfer": {}, "source": 67.04, "bz": None}
+    )
+    text = transfer.report(tmp_path, tmp_path / "report")
+    assert "- POS: accuracy 67.0 on en, and no test file of another language" in text
+    assert "BS:" not in text

@@ -61,9 +61,9 @@ def _warn_of_cut(pairs: Dataset, longest: int, name: str) -> None:
     sizes = (pc.list_value_length(columns[side]) for side in PAIR_COLUMNS)
     if cut := pc.sum(pc.greater(pc.max_element_wise(*sizes), longest)).as_py():
         logger.warning(
-            "%s: %d of %d pairs have a side of more than %d tokens, of which half a sequence has "
-            "room: they are cut; a larger --max_seq_length keeps more",
-            *(name, cut, len(pairs), longest),
+            "%s: of %d pairs %d do not fit half a sequence (%d tokens) and are cut: a larger "
+            "--max_seq_length keeps more",
+            *(name, len(pairs), cut, longest),
         )
 
 

@@ -64,7 +64,7 @@ def push(
     contents[CARD_FILE] = str(card).encode()
     for name, content in contents.items():
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        print(f"{size:>12,}  {name}")
+        print(f"{size:>12,} bytes  {name}")
     if dry_run:
         print(f"{len(contents)} files would go to {repo_type} {repo_id}")
         return

@@ -3,6 +3,7 @@
 from typing import Any
 
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 
 def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
@@ -15,6 +16,9 @@ def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
     info_wanted = kwargs.pop("output_loading_info", False)
     may_mismatch = kwargs.pop("ignore_mismatched_sizes", False)
     kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
+    level = logging.get_verbosity()
+    # The library's table of new and unused tensors says nothing that the checks below do not.
+    logging.set_verbosity_error()
     try:
         model, info = cls.from_pretrained(name, *args, output_loading_info=True, **kwargs)
     except OSError:
@@ -22,6 +26,8 @@ def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
     except Exception as error:  # whatever a damaged file leads to
         file = "model.safetensors" if isinstance(error, SafetensorError) else "config.json"
         raise ValueError(f"{name} does not load, see its {file}: {error}") from error
+    finally:
+        logging.set_verbosity(level)
     base, missing = f"{model.base_model_prefix}.", set(info["missing_keys"])
     if not may_mismatch:
         missing |= {key for key, *_ in info["mismatched_keys"]}

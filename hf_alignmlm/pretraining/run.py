@@ -1,5 +1,6 @@
 """A pre-training run: what is asked for, checked before any work, and what is made of it."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,12 +168,18 @@ def _languages(data: DataArguments, given: set[str]) -> Languages:
 
 def _check_data(run: Run) -> None:
     data, natural = run.data, isinstance(run.language, NaturalLanguages)
+    owners: dict[str, str] = {}
     for name in run.language.names if natural else ("original",):
         text = run.source(name)
         if natural and not (text["train_file"] or text["dataset_name"]):
             raise ValueError(f"{name} has no text to train on: give {name}=FILE to --train_file")
         for path in (*text["train_file"], *text["validation_file"]):
             check_file(path)
+            if owners.setdefault(os.path.realpath(path), name) != name:
+                raise ValueError(
+                    f"{path} is given for {owners[os.path.realpath(path)]} and {name}: give each "
+                    "language its own text"
+                )
     for path in run.dictionary_files.values():
         check_file(path)
     _check_parallel(run)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from datasets import Dataset
+from transformers.utils import logging
 
 from hf_alignmlm.data import sources, tokenizer
 from hf_alignmlm.data.coverage import coverage, coverage_line, word_counts
@@ -16,16 +17,22 @@ from hf_alignmlm.languages.synthetic import SyntheticLanguage
 from hf_alignmlm.pretraining.run import Run
 from hf_alignmlm.sizes import SIZES
 
+logger = logging.get_logger(__name__)
+
 # Rows of a stream that a tokenizer is trained on.
 ROWS = 200_000
+# The percent of a dictionary's words that occur in the text, below which the file is in doubt.
+FEW = 10
 
 
 def check_dictionary(run: Run) -> None:
     """Raise ValueError where there is nothing to align."""
     if run.dictionary is None:
+        natural = isinstance(run.language, NaturalLanguages)
+        other = "--objective mlm" if natural else "a synthetic language with trans in its name"
         raise ValueError(
             f"{run.language.name} has no pairs of words to align: give --dictionary_file, or take "
-            "a synthetic language with trans in its name"
+            f"{other}"
         )
     if not run.dictionary.seen:
         raise ValueError(
@@ -51,7 +58,10 @@ def make_tokenizer(run: Run, texts: Mapping[str, sources.Corpus]) -> tuple[Any, 
         made = tokenizer.load_tokenizer(name, language)
         if model.extend_vocab:
             others = {other: texts[other] for other in language.names[1:]}
+            old = len(made)
             made = extend_tokenizer(made, _sample(run, others), model.extend_vocab)
+            if run.is_main:
+                print(f"Vocabulary: {len(made) - old:,} tokens added to {old:,}", flush=True)
     else:
         sample = _sample(run, texts) if natural else sources.texts(list(texts.values()), limit=ROWS)
         size = model.vocab_size or SIZES[model.size].vocab_size
@@ -117,6 +127,20 @@ def count(run: Run, parts: Parts, rows: Mapping[str, sources.Corpus]) -> None:
         run.results |= {f"dictionary_{name}": value for name, value in covered.items()}
         if run.is_main:
             print(coverage_line(dictionary, names), flush=True)
+            if not synthetic:
+                _warn_of_few_words(parts)
+
+
+def _warn_of_few_words(parts: Parts) -> None:
+    """Warn of words that hardly occur, as where columns or files stand in for one another."""
+    for pair, part in parts.items():
+        for language, occur in zip(pair.split("-"), part.counts or (), strict=False):
+            if (share := 100 * sum(map(bool, occur)) / len(occur)) < FEW:
+                logger.warning(
+                    "Dictionary %s: %.0f %% of the %s words occur in its text: is the first column "
+                    "%s, and is each text of the language that it is given for?",
+                    *(pair, share, language, pair.split("-")[0]),
+                )
 
 
 def _check_script(path: str, dictionary: BilingualDictionary, run: Run) -> None:

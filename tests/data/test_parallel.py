@@ -317,7 +317,7 @@ def test_the_tlm_rate_is_a_share_of_the_pairs_and_the_cut_are_counted(caplog):
     assert some == used(0.25) != used(0.25, seed=2)
     assert not used(0.0)
     said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert said[0].startswith("the verses: 7 of 1000 pairs have a side of more than 14 tokens")
+    assert said[0].startswith("the verses: of 1000 pairs 7 do not fit half a sequence (14 tokens)")
 
 
 def test_a_stream_takes_turns_with_pairs(doubled):

@@ -231,6 +231,30 @@ def test_natural_languages_are_no_twins(run, tmp_path):
     assert not re.search("twin|synthetic|derived|original|/home", card.text)
 
 
+def test_a_run_without_a_dictionary_claims_no_pairs(run, tmp_path):
+    arguments = {"model_name_or_path": "/home/me/english", "dictionary_fraction": 1}
+    folder = changed(run, tmp_path / "run", arguments=arguments, alignment_p1=None)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "xlm-roberta"}))
+    text = cards.model_card(folder).text
+    assert "plain XLM-RoBERTa: no remote code" in text
+    assert "Went on from `english`, trained on" in text
+    assert not re.search(r"dictionary|alignment P@1|cosine", text)
+
+
+def test_a_metric_names_its_language_where_there_are_several(tmp_path):
+    scores = {"bz_by_seed": [40.0], "bs": None, "transfer_gap": None}
+    languages = {"fr": {"bz": 40.0} | scores, "hi": {"bz": 30.0} | scores}
+    result = {"task": "pos", "metric": "accuracy", "language": "en-fr-hi", "source": 70.0}
+    result |= {"languages": ["en", "fr", "hi"], "transfer": languages, "seeds": [0]}
+    result |= {"n_train": 5, "arguments": {}, "objective": "mlm"}
+    write_json(tmp_path / "all_results.json", result)
+    write_json(tmp_path / "config.json", {"model_type": "bert"})
+    NaturalLanguages(("en", "fr", "hi")).save_pretrained(tmp_path)
+    names = [one.metric_name for one in cards.model_card(tmp_path).data.eval_results]
+    assert names[1:] == ["accuracy, zero-shot, en-fr", "accuracy, zero-shot, en-hi"]
+
+
 def test_folders_of_named_files_stay_untold(tmp_path):
     path = tmp_path / "a.txt"
     assert cards.without_folders([f"en={path}", "fr=no/b.txt", "en=20231101.en"]) == [

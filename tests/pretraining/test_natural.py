@@ -16,7 +16,7 @@ from hf_alignmlm.data.natural import balance, tokenize_text
 from hf_alignmlm.data.packing import pack
 from hf_alignmlm.languages.natural import NaturalLanguages, load_languages
 from hf_alignmlm.languages.synthetic import SyntheticLanguage
-from hf_alignmlm.pretraining import inputs
+from hf_alignmlm.pretraining import inputs, words
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,18 @@ REFUSED = {
         {"dictionary_file": ["en-xx={t}/en-xx.txt", "en-xx={t}/en-yy.txt"]},
         "--dictionary_file has 2 values of one language or pair",
     ),
-    "nothing to align": ({"objective": "align-mlm"}, "en-xx has no pairs of words to align"),
+    "nothing to align": (
+        {"objective": "align-mlm"},
+        "en-xx has no pairs of words to align: give --dictionary_file, or take --objective mlm",
+    ),
+    "one text for both": (
+        {"train_file": ["en={t}/en.txt", "xx={t}/en.txt"]},
+        "en.txt is given for en and xx",
+    ),
+    "a dictionary of one language": (
+        {"train_file": ["en={t}/en.txt"], "dictionary_file": ["{t}/en-xx.txt"]},
+        "--dictionary_file is of two languages, but only en has text",
+    ),
     "two datasets": (
         {"train_file": None, "dataset_name": ["en=a", "en=b"]},
         "--dataset_name has 2 values of one language or pair",
@@ -140,6 +151,20 @@ REFUSED = {
     ),
     "alpha over 1": ({"sampling_alpha": 1.5}, "sampling_alpha must lie between 0 and 1"),
 }
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_dictionary_whose_columns_are_swapped_is_told(texts, tmp_path, monkeypatch, swapped):
+    said = []
+    monkeypatch.setattr(words.logger, "warning", lambda text, *values: said.append(text % values))
+    lines = [line.split("\t") for line in (texts / "en-xx.txt").read_text().splitlines()]
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join("\t".join(line[:: -1 if swapped else 1]) for line in lines))
+    pretrain(
+        tmp_path / "run", train_file=named(texts, "en", "xx"), dictionary_file=[f"en-xx={path}"]
+    )
+    assert len(said) == 2 * swapped
+    assert all("is the first column en, and" in line for line in said)
 
 
 @pytest.mark.parametrize("mistake", REFUSED)

@@ -15,7 +15,6 @@ from typing import Any
 
 import transformers
 from transformers import Trainer, TrainingArguments
-from transformers.utils import logging
 
 from hf_alignmlm.arguments import one_line_errors, versions
 from hf_alignmlm.files import exclusive, read_json, write_json
@@ -24,8 +23,6 @@ from hf_alignmlm.runs import RESULTS_FILE, claim_output_dir, without_token
 from hf_alignmlm.tasks.finetuning.inputs import encode, load_rows, load_vocabulary
 from hf_alignmlm.tasks.finetuning.options import Run, check
 from hf_alignmlm.tasks.finetuning.results import SCORES, Tests, summary, test_name
-
-logger = logging.get_logger(__name__)
 
 # Options with which the library would return all predictions, in the order of the rows.
 PREDICTION = {"train_sampling_strategy": "sequential", "dataloader_drop_last": False}
@@ -36,19 +33,13 @@ LAST_OF_MODEL = "tokenizer.json"
 
 def new_model(run: Run) -> Any:
     """The checkpoint with a new classifier, and copied embeddings for a vocabulary doubled here."""
-    level = logging.get_verbosity()
-    # That the classifier is new is the point; the library would report it as a fault.
-    logging.set_verbosity_error()
-    try:
-        model = load_whole(
-            getattr(transformers, run.task.auto_class),
-            run.options.model_name_or_path,
-            num_labels=len(run.label_ids),
-            id2label={i: label for label, i in run.label_ids.items()},
-            label2id=run.label_ids,
-        )
-    finally:
-        logging.set_verbosity(level)
+    model = load_whole(
+        getattr(transformers, run.task.auto_class),
+        run.options.model_name_or_path,
+        num_labels=len(run.label_ids),
+        id2label={i: label for label, i in run.label_ids.items()},
+        label2id=run.label_ids,
+    )
     if run.doubled:
         size = len(run.tokenizer) // 2
         model.resize_token_embeddings(2 * size, mean_resizing=False)
