@@ -289,3 +289,13 @@ def test_versions_are_of_what_a_result_depends_on():
     found = versions()
     assert {"python", "torch", "transformers", "datasets", "tokenizers"} <= found.keys()
     assert all(value[0].isdigit() for value in found.values())
+
+
+def test_disable_tqdm_means_every_bar(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr("datasets.disable_progress_bars", lambda: called.append(True))
+    argv = ["--output_dir", str(tmp_path), "--use_cpu", "--report_to", "none"]
+    parse([AlignMLMTrainingArguments], argv)
+    assert not called
+    parse([AlignMLMTrainingArguments], [*argv, "--disable_tqdm", "True"])
+    assert called

@@ -242,7 +242,7 @@ def test_a_run_without_a_dictionary_claims_no_pairs(run, tmp_path):
     assert not re.search(r"dictionary|alignment P@1|cosine", text)
 
 
-def test_a_metric_names_its_language_where_there_are_several(tmp_path):
+def test_a_metric_keeps_its_language_in_the_written_card(tmp_path):
     scores = {"bz_by_seed": [40.0], "bs": None, "transfer_gap": None}
     languages = {"fr": {"bz": 40.0} | scores, "hi": {"bz": 30.0} | scores}
     result = {"task": "pos", "metric": "accuracy", "language": "en-fr-hi", "source": 70.0}
@@ -251,8 +251,10 @@ def test_a_metric_names_its_language_where_there_are_several(tmp_path):
     write_json(tmp_path / "all_results.json", result)
     write_json(tmp_path / "config.json", {"model_type": "bert"})
     NaturalLanguages(("en", "fr", "hi")).save_pretrained(tmp_path)
-    names = [one.metric_name for one in cards.model_card(tmp_path).data.eval_results]
-    assert names[1:] == ["accuracy, zero-shot, en-fr", "accuracy, zero-shot, en-hi"]
+    written = ModelCard(str(cards.model_card(tmp_path))).data.eval_results
+    assert [(one.dataset_name, one.metric_value) for one in written] == [
+        *(("POS, en-fr", 70.0), ("POS, en-fr", 40.0), ("POS, en-hi", 30.0))
+    ]
 
 
 def test_folders_of_named_files_stay_untold(tmp_path):
