@@ -141,19 +141,21 @@ def option_names(argv: Sequence[str] | None) -> list[str]:
     return [name.replace("-", "_") for name in names]
 
 
-def by_language(option: str, values: Sequence[str]) -> dict[str, list[str]]:
+def by_language(
+    option: str, values: Sequence[str], *, required: bool = False
+) -> dict[str, list[str]]:
     """The values of an option by the name before each, as of `fr=a.txt`; "" where none has one.
 
     A file that is itself called `fr=a.txt` is that file. ValueError if some have a name and some
-    have not.
+    have not, or where one is `required`.
     """
     named: dict[str, list[str]] = {}
     for value in values:
         match = None if Path(value).exists() else NAMED.fullmatch(value)
         named.setdefault(match[1] if match else "", []).append(match[2] if match else value)
-    if "" in named and len(named) > 1:
+    if "" in named and (required or len(named) > 1):
         raise ValueError(
-            f"--{option}: {named[''][0]} names no language, but others do: give all as NAME=FILE"
+            f"--{option}: {named[''][0]} names no language, but is to: give all as NAME=FILE"
         )
     return named
 
@@ -169,8 +171,8 @@ def by_pair(option: str, values: Sequence[str], names: Sequence[str]) -> dict[st
     for pair, (value, *_) in pairs.items():
         if len({*pair.split("-")} & {*names}) != 2:
             raise ValueError(
-                f"--{option}: {pair or value} is no pair of {', '.join(names)}: give "
-                f"{names[0]}-{names[-1]}=FILE"
+                f"--{option}: {pair or value} is no pair of {', '.join(names)}: name one of two "
+                "of these, as en-fr=FILE"
             )
         if (back := "-".join(reversed(pair.split("-")))) in pairs:
             raise ValueError(f"--{option} has {pair} and {back}, one pair: name it one way")

@@ -14,7 +14,7 @@ from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.alignment.scores import cosine_table, unit_rows
 from hf_alignmlm.arguments import by_language, by_pair, one_line_errors, only
 from hf_alignmlm.data.coverage import coverage
-from hf_alignmlm.data.dictionary import BilingualDictionary, WordPieces
+from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary, WordPieces
 from hf_alignmlm.data.encoding import WordEncoder
 from hf_alignmlm.data.tokenizer import load_tokenizer
 from hf_alignmlm.files import check_output, exclusive, write_text
@@ -58,6 +58,8 @@ def diagnosis(
     Without one it is the checkpoint's own; ValueError for neither.
     """
     if not parts:
+        if not Path(folder, DICTIONARY_FILE).exists():
+            raise ValueError(f"{Path(folder)} has no {DICTIONARY_FILE}: give --dictionary_file")
         own = BilingualDictionary.from_pretrained(folder)
         names = load_languages(folder).names if Path(folder, LANGUAGE_FILE).exists() else ()
         name = "-".join(names) if len(names) == 2 else "source-target"
@@ -72,7 +74,7 @@ def diagnosis(
         | {"name": name, "scores": dictionary_alignment(embeddings, part)}
         for name, part in parts.items()
     ]
-    results = read_results(transfer) if transfer else []
+    results = [] if transfer is None else read_results(transfer)
     tasks = [result for result in results if "task" in result and result.get("bz") is not None]
     page = TEMPLATES.get_template("doctor.md.jinja").render(folder=folder, parts=found, tasks=tasks)
     return page.rstrip() + "\n"

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_alignmlm.alignment import alignment_scores
 from hf_alignmlm.arguments import by_language, one_line_errors, versions
 from hf_alignmlm.data.parallel import read_parallel
+from hf_alignmlm.data.tokenizer import read_tokenizer
 from hf_alignmlm.files import check_output, exclusive, write_json
 from hf_alignmlm.languages.natural import load_languages
 from hf_alignmlm.languages.synthetic import LANGUAGE_FILE
@@ -106,16 +107,6 @@ def _token_types(checkpoint: str, config: Any, pair: str) -> tuple[int | None, i
     return source, target
 
 
-def _load(checkpoint: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    try:
-        model = load_whole(AutoModel, checkpoint)
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    except Exception as error:  # of a damaged file, there is no common class
-        raise ValueError(f"{checkpoint} does not load as a checkpoint: {error}") from None
-    device = torch.accelerator.current_accelerator() or "cpu"
-    return model.eval().to(device), tokenizer
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """`alignmlm retrieval CHECKPOINT --parallel_file en-fr=FILE`: a line a layer, and JSON."""
     cli = argparse.ArgumentParser(
@@ -130,10 +121,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors(), exclusive(options.output):
         if options.max_samples is not None and options.max_samples < 1:
             raise ValueError(f"max_samples must be at least 1, not {options.max_samples}")
-        files = by_language("parallel_file", options.parallel_file)
+        files = by_language("parallel_file", options.parallel_file, required=True)
         check_output(options.output, chain.from_iterable(files.values()))
         texts = {pair: read_parallel(pair, f)[: options.max_samples] for pair, f in files.items()}
-        model, tokenizer = _load(options.checkpoint)
+        model = load_whole(AutoModel, options.checkpoint).eval()
+        model = model.to(torch.accelerator.current_accelerator() or "cpu")
+        tokenizer = read_tokenizer(options.checkpoint)
         types = {pair: _token_types(options.checkpoint, model.config, pair) for pair in texts}
         results: dict[str, Any] = {"checkpoint": options.checkpoint, "sentences": {}, "layers": {}}
         for pair, columns in texts.items():

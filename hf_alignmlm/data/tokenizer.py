@@ -60,14 +60,8 @@ def wrap_state(
     )
 
 
-def load_tokenizer(
-    name_or_path: str, languages: Languages, **kwargs: Any
-) -> PreTrainedTokenizerBase:
-    """Any checkpoint's tokenizer, checked to be one that these languages can use.
-
-    Natural ones take any fast tokenizer of a masked LM; <s> and </s> serve as [CLS] and [SEP] of
-    one without. A synthetic pair takes BERT's WordPiece.
-    """
+def read_tokenizer(name_or_path: str, **kwargs: Any) -> PreTrainedTokenizerBase:
+    """Any checkpoint's tokenizer; ValueError, which names its files, where none reads."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
         if tokenizer.model_input_names[0] != "input_ids":
@@ -76,6 +70,18 @@ def load_tokenizer(
         reason = str(error).partition("\n")[0] or type(error).__name__
         files = "tokenizer.json, tokenizer_config.json or config.json"
         raise ValueError(f"{name_or_path}: its {files} does not load ({reason})") from None
+    return tokenizer
+
+
+def load_tokenizer(
+    name_or_path: str, languages: Languages, **kwargs: Any
+) -> PreTrainedTokenizerBase:
+    """Any checkpoint's tokenizer, checked to be one that these languages can use.
+
+    Natural ones take any fast tokenizer of a masked LM; <s> and </s> serve as [CLS] and [SEP] of
+    one without. A synthetic pair takes BERT's WordPiece.
+    """
+    tokenizer = read_tokenizer(name_or_path, **kwargs)
     if isinstance(languages, SyntheticLanguage):
         check_wordpiece(tokenizer)
         return tokenizer
@@ -117,8 +123,8 @@ def check_wordpiece(tokenizer: PreTrainedTokenizerBase) -> None:
             reason = f"it has no {missing[0]}"
     if reason:
         raise ValueError(
-            f"{tokenizer.name_or_path or 'this'} tokenizer ({kind}) cannot be doubled into a second "
-            f"script: {reason}. Take a WordPiece tokenizer, or none to train one"
+            f"{tokenizer.name_or_path or 'this'} tokenizer ({kind}) cannot be doubled into a "
+            f"second script: {reason}. Take a WordPiece tokenizer, or none to train one"
         )
 
 

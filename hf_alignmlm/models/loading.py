@@ -17,11 +17,10 @@ def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
     kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
     try:
         model, info = cls.from_pretrained(name, *args, output_loading_info=True, **kwargs)
-    except OSError:
-        raise  # it names the file
-    except Exception as error:  # whatever a damaged file leads to
+    except Exception as error:  # whatever a damaged or missing file leads to
+        kind = OSError if isinstance(error, OSError) else ValueError
         file = "model.safetensors" if isinstance(error, SafetensorError) else "config.json"
-        raise ValueError(f"{name} does not load, see its {file}: {error}") from error
+        raise kind(f"{name} does not load, see its {file}: {error}") from error
     base, missing = f"{model.base_model_prefix}.", set(info["missing_keys"])
     if not may_mismatch:
         missing |= {key for key, *_ in info["mismatched_keys"]}
