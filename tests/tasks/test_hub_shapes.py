@@ -14,7 +14,7 @@ from datasets import (
     Value,
 )
 from hub_server import HubServer, in_process
-from test_natural import FAST, checkpoint, one_thread  # noqa: F401
+from test_natural_tasks import FAST, checkpoint, one_thread  # noqa: F401
 
 from hf_alignmlm.files import read_json
 
