@@ -32,8 +32,8 @@ def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
     wrong |= {key for key in info["unexpected_keys"] if key.startswith(base)}
     if wrong := {key for key in wrong if "pooler." not in key}:
         raise ValueError(
-            f"{name} is no whole checkpoint of {type(model).__name__}, name another: "
-            f"{len(wrong)} tensors are missing, of another shape or left over "
+            f"{name} is no whole checkpoint of {type(model).__name__} by its config.json, "
+            f"name another: {len(wrong)} tensors are missing, of another shape or left over "
             f"({', '.join(sorted(wrong)[:3])}{', ...' * (len(wrong) > 3)})"
         )
     return (model, info) if info_wanted else model
