@@ -154,17 +154,19 @@ def split_name(value: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", value)
 
 
-def by_language(option: str, values: Sequence[str]) -> dict[str, list[str]]:
+def by_language(
+    option: str, values: Sequence[str], *, required: bool = False
+) -> dict[str, list[str]]:
     """The values of an option by the name before each (`split_name`).
 
-    ValueError if some have a name and some have not.
+    ValueError if some have a name and some have not, or where one is `required`.
     """
     named: dict[str, list[str]] = {}
     for name, value in map(split_name, values):
         named.setdefault(name, []).append(value)
-    if "" in named and len(named) > 1:
+    if "" in named and (required or len(named) > 1):
         raise ValueError(
-            f"--{option}: {named[''][0]} names no language, but others do: give all as NAME=FILE"
+            f"--{option}: {named[''][0]} names no language, but is to: give all as NAME=FILE"
         )
     return named
 
@@ -185,8 +187,8 @@ def by_pair(option: str, values: Sequence[str], names: Sequence[str]) -> dict[st
     for pair, (value, *_) in pairs.items():
         if len({*pair.split("-")} & {*names}) != 2:
             raise ValueError(
-                f"--{option}: {pair or value} is no pair of {', '.join(names)}: give "
-                f"{names[0]}-{names[-1]}=FILE"
+                f"--{option}: {pair or value} is no pair of {', '.join(names)}: name one of two "
+                "of these, as en-fr=FILE"
             )
         if (back := "-".join(reversed(pair.split("-")))) in pairs:
             raise ValueError(f"--{option} has {pair} and {back}, one pair: name it one way")

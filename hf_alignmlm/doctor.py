@@ -59,7 +59,7 @@ def diagnosis(
     """
     if not parts:
         if not Path(folder, DICTIONARY_FILE).exists():
-            raise ValueError(f"{folder} has no {DICTIONARY_FILE}: give --dictionary_file")
+            raise ValueError(f"{Path(folder)} has no {DICTIONARY_FILE}: give --dictionary_file")
         own = BilingualDictionary.from_pretrained(folder)
         names = load_languages(folder).names if Path(folder, LANGUAGE_FILE).exists() else ()
         name = "-".join(names) if len(names) == 2 else "source-target"
@@ -75,7 +75,7 @@ def diagnosis(
     ]
     tasks = [
         {**scores, "task": result["task"], "language": name}
-        for result in (read_results(transfer) if transfer else ())
+        for result in ([] if transfer is None else read_results(transfer))
         for name, scores in (tested(result) if "task" in result else ())
         if scores.get("bz") is not None
     ]

@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors(), exclusive(options.output):
         if options.max_samples is not None and options.max_samples < 1:
             raise ValueError(f"max_samples must be at least 1, not {options.max_samples}")
-        files = by_language("parallel_file", options.parallel_file)
+        files = by_language("parallel_file", options.parallel_file, required=True)
         check_output(options.output, chain.from_iterable(files.values()))
         texts = {pair: read_parallel(pair, f)[: options.max_samples] for pair, f in files.items()}
         tokenizer = load_tokenizer(options.checkpoint)

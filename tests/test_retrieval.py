@@ -115,7 +115,7 @@ def refused(capsys, words):
     ("words", "message"),
     [
         ("nowhere --parallel_file en-fr=test.tsv", "nowhere"),
-        ("checkpoint --parallel_file test.tsv", "is no pair of languages"),
+        ("checkpoint --parallel_file test.tsv", "test.tsv names no language, but is to"),
         ("checkpoint --parallel_file en-fr=none.tsv", "none.tsv: no such file"),
         ("checkpoint --parallel_file en-fr=test.tsv --max_samples 0", "must be at least 1, not 0"),
     ],

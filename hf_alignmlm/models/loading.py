@@ -21,11 +21,10 @@ def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
     logging.set_verbosity_error()
     try:
         model, info = cls.from_pretrained(name, *args, output_loading_info=True, **kwargs)
-    except OSError:
-        raise  # it names the file
-    except Exception as error:  # whatever a damaged file leads to
+    except Exception as error:  # whatever a damaged or missing file leads to
+        kind = OSError if isinstance(error, OSError) else ValueError
         file = "model.safetensors" if isinstance(error, SafetensorError) else "config.json"
-        raise ValueError(f"{name} does not load, see its {file}: {error}") from error
+        raise kind(f"{name} does not load, see its {file}: {error}") from error
     finally:
         logging.set_verbosity(level)
     base, missing = f"{model.base_model_prefix}.", set(info["missing_keys"])
@@ -39,8 +38,8 @@ def load_whole(cls: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
     wrong |= {key for key in info["unexpected_keys"] if key.startswith(base)}
     if wrong := {key for key in wrong if "pooler." not in key}:
         raise ValueError(
-            f"{name} is no whole checkpoint of {type(model).__name__}, name another: "
-            f"{len(wrong)} tensors are missing, of another shape or left over "
+            f"{name} is no whole checkpoint of {type(model).__name__} by its config.json, "
+            f"name another: {len(wrong)} tensors are missing, of another shape or left over "
             f"({', '.join(sorted(wrong)[:3])}{', ...' * (len(wrong) > 3)})"
         )
     return (model, info) if info_wanted else model

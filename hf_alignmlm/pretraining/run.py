@@ -148,8 +148,9 @@ def _languages(data: DataArguments, given: set[str]) -> Languages:
 
     ValueError for options of the other kind.
     """
-    named = {where: by_language(where, getattr(data, where)) for where in SOURCES}
-    names = dict.fromkeys(name for values in named.values() for name in values if name)
+    names = dict.fromkeys(
+        name for where in SOURCES for name in by_language(where, getattr(data, where)) if name
+    )
     if not names:
         if "sampling_alpha" in given:
             raise ValueError("--sampling_alpha is for natural languages: name them as NAME=FILE")
@@ -159,10 +160,7 @@ def _languages(data: DataArguments, given: set[str]) -> Languages:
             f"--{idle[0]} does nothing beside natural languages: leave one of them out"
         )
     for where in SOURCES[:2]:  # languages may share a dataset or a configuration, but no file
-        if "" in named[where]:
-            raise ValueError(
-                f"--{where}: {named[where][''][0]} names no language: give it as NAME=FILE"
-            )
+        by_language(where, getattr(data, where), required=True)
     return NaturalLanguages(tuple(names))
 
 
@@ -194,8 +192,8 @@ def _check_parallel(run: Run) -> None:
     natural = isinstance(run.language, NaturalLanguages)
     if bool(run.parallel) != bool(natural and run.objective.pair_rate):
         raise ValueError(
-            "--parallel_file is for --objective xlm of natural languages, named as NAME=FILE, and "
-            "is wanted there (or --parallel_dataset_name): give both, or neither"
+            "--parallel_file is for --objective xlm of natural languages (NAME=FILE, a --tlm_rate "
+            "above 0), and it or --parallel_dataset_name is wanted there: give both, or neither"
         )
     for pair, where in run.parallel.items():
         if source not in pair.split("-"):

@@ -420,7 +420,7 @@ def test_mistakes_are_one_line_and_exit_code_2(chain, tmp_path, capsys, name, ro
         ("nowhere", "out.parquet", "nowhere: no such folder"),
         (".", "out.parquet", "is no parser: name a folder"),
         ("nowhere", "out.txt", "the output is a parquet file"),
-        ("nowhere", "folder.parquet", "the output is a parquet file"),
+        ("nowhere", "folder.parquet", "folder.parquet is a folder"),
     ],
 )
 def test_no_parser_and_no_parquet(tmp_path, monkeypatch, parser, output, message):

@@ -508,6 +508,7 @@ NEEDED = {
         ("config.json", "model.safetensors", "tokenizer.json", "language.json"),
     ),
     "retrieval": ("distilbert", "", ("config.json", "model.safetensors", "tokenizer.json")),
+    "report natural": ("natural_task", "", ("all_results.json",)),
     "card natural": ("roberta", "", ("all_results.json", "language.json", "config.json")),
     "push natural": ("roberta", "", ("all_results.json", "language.json", "config.json")),
 }
@@ -549,7 +550,7 @@ def _broken(command: str, part: str, alter: Callable[[bytes, Random], bytes | No
 def checkpoints() -> Iterator[Case]:
     """Each file of a checkpoint or a run damaged, missing, or of other types inside."""
     for command, (source, _, needed) in NEEDED.items():
-        for part in PARTS if source != "task" else ("all_results.json",):
+        for part in PARTS if "task" not in source else ("all_results.json",):
             damages: dict[str, Any] = {n: lambda d, r, new=new: new for n, new in BROKEN.items()}
             damages |= {
                 "cut": lambda d, r: d[: r.randrange(1, len(d) - 1)],
@@ -564,6 +565,7 @@ def checkpoints() -> Iterator[Case]:
                 # The folder is named where no file is damaged, but one is missing or of another.
                 whole = name in ("missing", "dictionary") or name.startswith("other")
                 named = (part, "damaged") if whole else (part,)
+                named += ("the dictionary has", "--dictionary_file: en-fr is no pair")
                 change = _broken(command, part, alter)
                 yield Case(
                     f"{command}/{part}/{name}",
@@ -675,11 +677,15 @@ def _option_case(command: str, name: str, value: str, right: bool | None) -> Cas
             f"{value}: no such",
             f"{value}: its tokenizer.json",
             f"{value} does not load",
+            f"{value} has no",
+            repr(value),
+            "has no dictionary.json",
             "unrecognized arguments",
         ),
         "empty" if value == "FOLDER" else name,
     )
     named += (value,) if len(value) > 2 else ()
+    named += ("xnli_mixed needs",) if command == "nli natural" else ()
     return Case(f"{command}/--{name}/{value!r}", command, change, right, named, True)
 
 
@@ -1136,6 +1142,13 @@ NATURAL: list[tuple[str, str, Options, bool | None]] = [
     ("doctor", "a twin's", {"": "CHECKPOINT"}, True),
     ("doctor", "a tagger", {"": "TASK"}, False),
     ("doctor", "runs of tasks", {"": "CHECKPOINT", "transfer": "TASK"}, True),
+    ("doctor", "runs of natural tasks", {"transfer": "NATURAL_TASK"}, True),
+    ("doctor", "runs of one language", {"transfer": "ALONE"}, True),
+    ("report natural", "one language", {"": "ALONE"}, None),
+    ("card natural", "runs of one language", {"": "NATURAL", "transfer": "ALONE"}, None),
+    ("card natural", "runs of natural tasks", {"": "NATURAL", "transfer": "NATURAL_TASK"}, True),
+    ("card natural", "a tagger", {"": "NATURAL_TASK"}, True),
+    ("card natural", "a tagger of one language", {"": "ALONE"}, True),
     ("doctor", "runs of none", {"transfer": "FOLDER"}, False),
     ("doctor", "to a folder", {"output": "FOLDER"}, False),
     ("doctor", "a dictionary without a name", {"dictionary_file": WORDS}, False),
@@ -1188,8 +1201,8 @@ def combinations() -> Iterator[Case]:
                 if "model_name_or_path" in options:
                     options["model_name_or_path"] = copy
             places = {"FOLDER": empty_folder(folder), "CHECKPOINT": copy, "ABOVE": folder / "runs"}
-            places |= {n: getattr(world, n.lower()) for n in ("NATURAL", "ROBERTA", "DISTILBERT")}
-            places |= {"TASK": world.task} | world.path
+            runs = ("NATURAL", "ROBERTA", "DISTILBERT", "TASK", "NATURAL_TASK", "ALONE")
+            places |= {name: getattr(world, name.lower()) for name in runs} | world.path
             for source in {more.get("output"), more.get("output_dir")} & world.path.keys():
                 places[source] = Path(shutil.copy(world.path[source], folder))
             return {name: _filled(places, value) for name, value in more.items()}

@@ -38,6 +38,7 @@ from hf_alignmlm import cli
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "study"))
 MODULES = ("pretraining", "tasks.finetuning", "hub.build", "data.trees", "report", "hub.push")
+MODULES += ("doctor", "retrieval")
 EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link"}
 TIMES = re.compile(
     "runtime|seconds|per_second|minutes|time|memory|_gib|flos|load|machine|hours|train_loss"
@@ -295,7 +296,7 @@ def targets(world: World) -> list[Target]:
             options = world.options(name, work / "out") | more
             if (work / "input.txt").exists():
                 options["train_file"] = work / "input.txt"
-            cli.run(name, words_of(options))
+            cli.run(name.split()[0], words_of(options))
 
         return run
 
@@ -371,6 +372,12 @@ def targets(world: World) -> list[Target]:
             overwritten=Target("", command("corpus", overwrite_output_dir=True)),
         ),
         Target("parse", parse),
+        Target("pretrain natural", command("pretrain natural", **steps)),
+        Target("pretrain xlm", command("pretrain xlm", **steps)),
+        Target("pretrain extend", command("pretrain extend", **steps)),
+        Target("tag natural", command("tag natural", **fine)),
+        Target("doctor", command("doctor")),
+        Target("retrieval", command("retrieval")),
         Target("study", study, SKIP + r"|/calls$|README\.md", before=scripts, held=(0.2, 0.3, 0.4)),
     ]
 

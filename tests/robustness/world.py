@@ -133,15 +133,17 @@ class World:
                 f"{name.split('.')[0]}-{name.split('.')[1]}.txt" if ending else name
             )
             self.path[name].write_bytes(data)
-        self.checkpoint, self.task, self.built, self.natural, self.roberta, self.distilbert = (
-            folder / n for n in ("checkpoint", "task", "built", "natural", *ARCHITECTURES)
-        )
+        names = ("checkpoint", "task", "built", "natural", "natural_task", "alone", *ARCHITECTURES)
+        self.checkpoint, self.task, self.built, self.natural, *places = (folder / n for n in names)
+        self.natural_task, self.alone, self.roberta, self.distilbert = places
         self.sentences = sentences
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             for command, out in (
                 ("pretrain", self.checkpoint),
                 ("pretrain natural", self.natural),
                 ("tag", self.task),
+                ("tag natural", self.natural_task),
+                ("tag alone", self.alone),
                 ("corpus", self.built),
                 *((f"pretrain {name}", folder / name) for name in ARCHITECTURES),
             ):
@@ -199,15 +201,16 @@ class World:
         if command == "doctor":
             words = f"en-fr={path['natural.dictionary']}"
             return self.options("doctor", out) | {"": self.natural, "dictionary_file": words}
+        if command == "report":
+            return self.options(command, out)
         if command in ("card", "push"):
             return self.options(command, out) | {"": self.roberta}
         if command in TASKS:
-            rows = TASKS[command]
+            rows, first = TASKS[command], f"en={path[TASKS[command] + '.parquet']}"
             return self.options(command, out) | {
                 **{"model_name_or_path": self.natural, "train_file": f"en={path[rows + '.jsonl']}"},
-                "test_file": [
-                    f"en={path[rows + '.parquet']}",
-                    f"fr={path[f'second_{rows}.parquet']}",
+                "test_file": [first, f"fr={path[f'second_{rows}.parquet']}"][
+                    : 1 + (kind != "alone")
                 ],
                 "xnli_mixed": command == "nli",
             }

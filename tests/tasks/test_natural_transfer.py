@@ -193,7 +193,7 @@ def refusal(capsys, argv, command="tag"):
         ("--train_file en=A --test_file en=B --double_vocabulary", "--double_vocabulary is for"),
         ("--train_file en=A fr=A --test_file en=B", "--test_file has none of fr"),
         ("--train_file en=A --test_file fr=B", "--test_file has none of en"),
-        ("--train_file en=A --test_file B en=B", "names no language, but others do"),
+        ("--train_file en=A --test_file B en=B", "names no language, but is to"),
         ("--train_file en=A en=A --test_file en=B", "for one language: give one"),
         ("--train_file en-fr=A --test_file en-fr=B", "'en-fr' is no name of a language"),
         ("--train_file original=A --test_file original=B", "take another"),
