@@ -94,7 +94,7 @@ def test_tasks_are_listed_by_language_and_one_without_transfer_says_so(tmp_path,
     run = checkpoint(tmp_path / "run")
     path = tmp_path / "tasks" / "all_results.json"
     path.parent.mkdir()
-    scores = {"bz_by_seed": [40.0, 42.0], "majority_baseline": 20.0}
+    scores = {"bz": 41.0, "bz_by_seed": [40.0, 42.0], "majority_baseline": 20.0}
     result = {"task": "pos", "language": "en", "languages": ["en"], "objective": "mlm"}
     result |= {"bz": None, "majority_baseline": 19.0, "metric": "accuracy", "source": 67.0}
     path.write_text(json.dumps(result | {"transfer": {}}))

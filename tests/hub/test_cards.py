@@ -237,7 +237,7 @@ def test_a_run_without_a_dictionary_claims_no_pairs(run, tmp_path):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "xlm-roberta"}))
     text = cards.model_card(folder).text
-    assert "plain XLM-RoBERTa: no remote code" in text
+    assert "plain xlm-roberta: no remote code" in text
     assert "Went on from `english`, trained on" in text
     assert not re.search(r"dictionary|alignment P@1|cosine", text)
 
