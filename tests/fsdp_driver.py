@@ -8,6 +8,7 @@ alignment and the weights at the end, of the run that went on and of one resumed
 shards nothing. (`Trainer` does not drive FSDP on CPUs: accelerate leaves its configuration unread.)
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -115,7 +116,10 @@ def main(folder, *architectures):
         result = run(architecture, Path(folder) / architecture)
         if not dist.get_rank():
             torch.save(result, Path(folder) / f"{architecture}.pt")
+    dist.barrier()  # the first may still be writing
     dist.destroy_process_group()
+    # What the threads of gloo do as the interpreter ends is not under test; at times it aborts.
+    os._exit(0)
 
 
 if __name__ == "__main__":
