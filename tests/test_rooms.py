@@ -102,5 +102,5 @@ def test_the_size_only_falls():
     """Size is a cost: whoever adds takes away elsewhere."""
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     outside = sum(lines[path] for path in OUTSIDE)
-    assert sum(lines.values()) - outside <= 10800
-    assert outside <= 1700
+    assert sum(lines.values()) - outside <= 10740
+    assert outside <= 1680

@@ -55,6 +55,8 @@ def load_languages(directory: str | Path) -> Languages:
     if "languages" not in (record := read_record(path)):
         return SyntheticLanguage.from_pretrained(directory)
     try:
+        if not isinstance(record["languages"], list):
+            raise TypeError("its languages are no list")
         return NaturalLanguages(tuple(record["languages"]))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe languages: {error}") from None

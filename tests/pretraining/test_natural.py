@@ -247,7 +247,13 @@ def test_languages_beside_a_checkpoint(tmp_path):
     for languages in (NaturalLanguages(("en", "pt_br")), SyntheticLanguage("trans_inv", seed=3)):
         languages.save_pretrained(tmp_path)
         assert load_languages(tmp_path) == languages
-    for damage in ({"languages": 5}, {"languages": ["a b"]}, {"languages": [["en"]]}, {}):
+    for damage in (
+        {"languages": 5},
+        {"languages": "a"},
+        {"languages": ["a b"]},
+        {"languages": [["en"]]},
+        {},
+    ):
         (tmp_path / "language.json").write_text(json.dumps(damage))
         with pytest.raises(ValueError, match=r"language\.json does not describe"):
             load_languages(tmp_path)
