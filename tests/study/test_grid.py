@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import threading
@@ -345,7 +346,7 @@ def test_results_of_release_0_1_0_count(capsys):
     capsys.readouterr()
     # With another parser they do not count, and neither does what was made from its trees.
     main([*report_of_now, "--override", "parser", "--max_steps 9", "--dry_run"])
-    modules = {line.split()[2] for line in capsys.readouterr().out.splitlines()}
+    modules = {shlex.split(line)[2] for line in capsys.readouterr().out.splitlines()}
     assert modules == {"study.parser", "hf_alignmlm", "run_pretraining", "run_tagging", "run_xnli"}
 
 
