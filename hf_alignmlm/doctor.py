@@ -3,7 +3,6 @@
 import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from transformers import AutoModel
 
 from hf_alignmlm.alignment import dictionary_alignment
 from hf_alignmlm.alignment.scores import cosine_table, unit_rows
-from hf_alignmlm.arguments import by_language, by_pair, one_line_errors, only
+from hf_alignmlm.arguments import by_pair, one_line_errors, only, split_name
 from hf_alignmlm.data.coverage import coverage
 from hf_alignmlm.data.dictionary import DICTIONARY_FILE, BilingualDictionary, WordPieces
 from hf_alignmlm.data.encoding import WordEncoder
@@ -113,8 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with one_line_errors():
         path = Path(args.output or Path(args.checkpoint) / PAGE_FILE)
-        files = by_language("dictionary_file", args.dictionary_file)
-        check_output(path, chain.from_iterable(files.values()))
+        check_output(path, (split_name(value)[1] for value in args.dictionary_file))
         dictionaries = read_dictionaries(args.checkpoint, args.dictionary_file)
         page = diagnosis(args.checkpoint, dictionaries, args.transfer)
         with exclusive(path):

@@ -106,6 +106,18 @@ for command in json.loads(sys.argv[1]):
 """
 
 
+def run_commands(folder, todo):
+    """Run commands of ours one after the other in a folder, as a user's shell does."""
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, json.dumps(todo)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_readmes_commands_run_and_its_snippets_after_them(tmp_path, monkeypatch):
     text = [" ".join(s.words) for s in islice(minienglish.sentences(), 300)]
     (tmp_path / "my.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
@@ -116,14 +128,7 @@ def test_the_readmes_commands_run_and_its_snippets_after_them(tmp_path, monkeypa
     ]
     assert {command for command, *_ in todo} >= {"pretrain", "tag", "nli", "report", "corpus"}
     # After the checkpoints, the report; `pretrain` and `tag` do not come in a dictionary's order.
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps(todo)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_commands(tmp_path, todo)
     monkeypatch.chdir(tmp_path)
     pages = ("README.md", "docs/pretraining.md", "docs/datasets.md")
     snippets = [code for page in pages for code in blocks(ROOT / page)]
@@ -174,14 +179,7 @@ def test_the_way_from_two_texts_to_a_tagger_runs(tmp_path, monkeypatch):
     assert [command for command, *_ in todo] == [
         *("pretrain", "tag", "doctor", "card", "pretrain", "pretrain")
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps(todo)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_commands(tmp_path, todo)
     assert (tmp_path / "runs/align-mlm-en-sw-rw/all_results.json").exists()
     assert (tmp_path / "runs/en-sw/doctor.md").exists()
     monkeypatch.chdir(tmp_path)

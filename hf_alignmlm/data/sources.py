@@ -140,6 +140,7 @@ def hub_corpus(
 
 
 def first_rows(corpus: Corpus, count: int | None) -> Corpus:
+    """The first `count` rows of a corpus; all of them for None."""
     if count is None:
         return corpus
     if isinstance(corpus, IterableDataset):
