@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, BertConfig, BertForMaskedLM, Trainer
 
@@ -165,12 +166,7 @@ def test_a_checkpoint_of_one_script_is_refused_or_doubled(tokenizer, tmp_path, c
 
 def refusal(capsys, argv):
     """The one line with which a command refuses its options."""
-    with pytest.raises(SystemExit) as stopped:
-        run_tagging.main([*argv, "--use_cpu"])
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
+    return refused(capsys, run_tagging.main, [*argv, "--use_cpu"])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import refused
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForTokenClassification,
@@ -177,12 +178,7 @@ def test_the_same_rows_in_two_languages_are_refused(checkpoint, tmp_path, files,
 
 def refusal(capsys, argv, command="tag"):
     """The one line with which a command refuses its options."""
-    with pytest.raises(SystemExit) as stopped:
-        finetuning.main(argv, command)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
+    return refused(capsys, finetuning.main, argv, command)
 
 
 @pytest.mark.parametrize(
